@@ -1,0 +1,107 @@
+"""The tree, its listeners and its files, as they follow from settings."""
+
+import dataclasses
+import pickle
+from pathlib import Path
+from socket import socketpair
+from typing import Any
+
+import pytest
+
+from config.inheritance import Inheritance
+from config.loader import load
+from config.paths import Paths
+from config.schema import Settings
+from config.topology import Listener, topology
+
+
+def settings(*overrides: str) -> Settings:
+    return load(None, None, Path("/srv/tree"), overrides, {}).settings
+
+
+def test_dependencies_come_before_their_dependents() -> None:
+    seen: set[str] = set()
+    for service in topology(settings()):
+        assert set(service.depends_on) <= seen
+        seen.add(service.name)
+    assert seen == {"monitoring", "ca", "api"}
+
+
+def test_every_address_gets_a_listener_of_the_same_name() -> None:
+    listeners = {service.name: service.listeners for service in topology(settings("api.port=9443"))}
+    assert listeners == {
+        "monitoring": tuple(Listener(name="http", kind="tcp", address=a, port=9090) for a in ("127.0.0.1", "::1")),
+        "ca": (Listener(name="rpc", kind="unix", path="/srv/tree/run/ca.sock"),),
+        "api": tuple(Listener(name="https", kind="tcp", address=a, port=9443) for a in ("127.0.0.1", "::1")),
+    }
+
+
+def test_monitoring_can_be_switched_off() -> None:
+    assert [service.name for service in topology(settings("monitoring.enabled=false"))] == ["ca", "api"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"kind": "tcp"},
+        {"kind": "tcp", "address": "::1"},
+        {"kind": "udp", "port": 53},
+        {"kind": "tcp", "address": "::1", "port": 1, "path": "/x"},
+        {"kind": "unix"},
+        {"kind": "unix", "path": "/x", "port": 1},
+        {"kind": "unix", "path": "/x", "address": "::1"},
+    ],
+)
+def test_a_listener_in_no_place_or_in_two_does_not_construct(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="listener needs"):
+        Listener(name="x", **fields)
+
+
+def test_paths_follow_from_the_two_directories() -> None:
+    paths = settings("server.runtime_dir=/run/tree").paths
+    assert {
+        "root_certificate": paths.root_certificate,
+        "ca_dir": paths.ca_dir,
+        "api_dir": paths.api_dir,
+        "admin_token": paths.admin_token,
+        "lock": paths.lock,
+        "deaths": paths.deaths,
+        "control_socket": paths.control_socket,
+        "rpc_socket": paths.rpc_socket("ca"),
+    } == {
+        "root_certificate": Path("/srv/tree/ca/root.pem"),
+        "ca_dir": Path("/srv/tree/ca"),
+        "api_dir": Path("/srv/tree/api"),
+        "admin_token": Path("/srv/tree/admin.token"),
+        "lock": Path("/srv/tree/supervisor.lock"),
+        "deaths": Path("/srv/tree/supervisor/deaths.jsonl"),
+        "control_socket": Path("/run/tree/control.sock"),
+        "rpc_socket": Path("/run/tree/ca.sock"),
+    }
+
+
+def test_the_block_is_named_after_the_data_directory_alone() -> None:
+    name = Paths(Path("/srv/tree"), Path("/run/a")).block_name
+    assert name == Paths(Path("/srv/tree"), Path("/run/b")).block_name
+    assert name != Paths(Path("/srv/other"), Path("/run/a")).block_name
+    assert name == "trustchain-1e4ff37cc02e"
+
+
+def test_relative_directories_do_not_construct() -> None:
+    with pytest.raises(ValueError, match="not an absolute path: 'run'"):
+        Paths(Path("/srv/tree"), Path("run"))
+
+
+def test_settings_survive_the_way_to_a_worker_and_cannot_be_changed() -> None:
+    ours = settings("api.names=['a.example']")
+    assert pickle.loads(pickle.dumps(ours)) == ours
+    with pytest.raises(AttributeError):
+        ours.api.port = 1  # type: ignore[misc]  # what is tested
+
+
+def test_an_inheritance_cannot_be_changed() -> None:
+    ours, theirs = socketpair()
+    with ours, theirs:
+        share = Inheritance("ca", 0, settings(), {}, ours, "block", 0, 1)
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            share.generation = 2  # type: ignore[misc]  # what is tested
