@@ -1,0 +1,1 @@
+"""The certificate authority: keys, profiles, issuance and the record of what was issued."""

@@ -1,0 +1,68 @@
+"""The certificate authority as a worker's service: opened, answering calls, probed, drained."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Final
+
+from services.ca import messages
+from services.ca.installation import open_installation
+from services.ca.metrics import AuthorityMetrics
+from services.ca.server import CertificateAuthority, rules_of
+from services.rpc_server import Handler, Server
+from services.worker import Worker
+
+LISTENER: Final = "rpc"
+
+
+class CaService:
+    """What the worker runs."""
+
+    def __init__(self, authority: CertificateAuthority, server: Server) -> None:
+        self._authority = authority
+        self._server = server
+
+    async def probe(self) -> None:
+        """Do all that issuing needs. Raises ProbeFailed, StorageUnavailable or DatabaseCorrupt."""
+        await self._authority.probe()
+
+    async def drain(self) -> None:
+        """Accept no more calls, answer those in flight, and get what was begun on record."""
+        await self._server.drain()
+        await self._authority.finish()
+
+    async def close(self) -> None:
+        """Close the record."""
+        self._server.close()
+        await self._authority.close()
+
+
+async def build(worker: Worker) -> CaService:
+    """Open the authority, or create it, and answer calls. Raises ConfigurationError and StorageUnavailable."""
+    rules = rules_of(worker.settings.ca)
+    installation = await open_installation(worker.settings, unix_seconds, worker.log)
+    authority = CertificateAuthority(
+        installation=installation,
+        rules=rules,
+        metrics=AuthorityMetrics(worker.metrics),
+        log=worker.log,
+        now=unix_seconds,
+        random_octets=os.urandom,
+    )
+    await authority.start()
+    handlers: dict[str, Handler] = {
+        "issue": authority.issue,
+        "get": authority.get,
+        "list": authority.list,
+        "roots": authority.roots,
+    }
+    methods = {name: (request, handlers[name]) for name, (request, _) in messages.METHODS.items()}
+    server = Server(worker.sockets[LISTENER], methods)
+    server.start()
+    return CaService(authority, server)
+
+
+def unix_seconds() -> int:
+    """The clock that certificates go by: the wall clock of the host, whole seconds since the Unix epoch."""
+    return int(time.time())

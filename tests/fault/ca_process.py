@@ -1,0 +1,195 @@
+"""A certificate authority in a process of its own that ends by SIGKILL where a test says: `-m tests.fault.ca_process`.
+
+serve DIRECTORY FD STEP COUNT   answers calls on the listening socket FD; dies when STEP is reached for the COUNTth
+                                time (`never`: not at all); appends each signed serial number to DIRECTORY/signed
+starts DIRECTORY                first starts, each in a fork: the Nth dies before the Nth call that touches the disk;
+                                after each death the next start must go on; prints a line for each, then `done N`
+"""
+
+import asyncio
+import contextlib
+import io
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+import structlog
+import uvloop
+from cryptography import x509
+
+from config.schema import Server, Settings
+from monitoring.metrics import Metrics
+from services.ca import issuance, keys
+from services.ca.hierarchy import Issuer
+from services.ca.installation import open_installation
+from services.ca.issuance import Decision, serial_text
+from services.ca.metrics import FAMILIES
+from services.ca.service import build, unix_seconds
+from services.ca.storage import Reservation, Storage
+from services.worker import Worker
+
+STEPS = ("before-reserve", "after-reserve", "after-sign", "after-store")
+# Every call by which the first start changes something, or makes a change durable, outside SQLite's own code.
+TOUCHING = ("open", "mkdir", "fchmod", "fsync", "rename", "replace", "link", "unlink", "rmdir", "ftruncate")
+
+
+def die() -> NoReturn:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("alive after SIGKILL")
+
+
+def settings_in(directory: Path) -> Settings:
+    return Settings(server=Server(data_dir=str(directory / "data"), runtime_dir=str(directory / "run")))
+
+
+class Fate:
+    """Ends the process at one step of issuance."""
+
+    def __init__(self, step: str, count: int) -> None:
+        self.step = step
+        self.left = count
+
+    def reached(self, step: str) -> None:
+        if step == self.step:
+            self.left -= 1
+            if self.left == 0:
+                die()
+
+
+def watch_issuance(fate: Fate, signed: Path) -> None:
+    """Put the fate, and the list of what was signed, around the steps of issuance."""
+    journal = os.open(signed, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    reserve, sign, store = Storage.reserve, issuance.sign, Storage.store
+
+    async def watched_reserve(self: Storage, reservation: Reservation) -> int:
+        fate.reached("before-reserve")
+        row = await reserve(self, reservation)
+        fate.reached("after-reserve")
+        return row
+
+    def watched_sign(decision: Decision, issuer: Issuer) -> x509.Certificate:
+        certificate = sign(decision, issuer)
+        os.write(journal, f"{serial_text(decision.serial)}\n".encode())
+        fate.reached("after-sign")
+        return certificate
+
+    async def watched_store(self: Storage, row: int, certificate: bytes, issued_at: int) -> None:
+        await store(self, row, certificate, issued_at)
+        fate.reached("after-store")
+
+    Storage.reserve, Storage.store = watched_reserve, watched_store  # type: ignore[method-assign]
+    issuance.sign = watched_sign
+
+
+async def serve(directory: Path, listener: socket.socket, fate: Fate) -> None:
+    watch_issuance(fate, directory / "signed")
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    worker = Worker(
+        service="ca",
+        settings=settings_in(directory),
+        metrics=Metrics.in_memory(FAMILIES),
+        sockets={"rpc": (listener,)},
+        log=structlog.stdlib.get_logger(),
+    )
+    service = await build(worker)
+    await service.probe()
+    await stop.wait()
+    await service.drain()
+    await service.close()
+
+
+def first_starts(directory: Path) -> None:
+    number = 0
+    died = True
+    while died:
+        number += 1
+        shutil.rmtree(directory / "data", ignore_errors=True)
+        died = _in_a_fork(partial(_start, directory, dying_at=number)) == -signal.SIGKILL
+        before = _hierarchy(directory)
+        _demand(_in_a_fork(partial(_start, directory)) == 0, f"the start after death {number} failed")
+        after = _hierarchy(directory)
+        _demand(len(after) == 4, f"after death {number} the hierarchy has {sorted(after)}")
+        _demand(before in ({}, after), f"after death {number} the next start changed the hierarchy")
+        root = settings_in(directory).paths.root_certificate.read_bytes()
+        _demand(root == after["root.pem"], f"after death {number} the clients' root is another one")
+        left = [path.name for path in (directory / "data" / "ca").iterdir() if path.name.startswith(".")]
+        _demand(not left, f"after death {number} {left} are left")
+        _say(f"{number} {'kept' if before else 'began anew'}")
+    _say(f"done {number - 1}")
+
+
+def _start(directory: Path, dying_at: int | None = None) -> None:
+    if dying_at is not None:
+        _die_at_call(dying_at)
+
+    async def opened() -> None:
+        installation = await open_installation(settings_in(directory), unix_seconds, structlog.stdlib.get_logger())
+        keys.pem(installation.hierarchy.root)
+        await installation.storage.close()
+
+    asyncio.run(opened())
+
+
+def _die_at_call(number: int) -> None:
+    left = number
+
+    def watched(call: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: Any, **named: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                die()
+            return call(*arguments, **named)
+
+        return counted
+
+    for name in TOUCHING:
+        setattr(os, name, watched(getattr(os, name)))
+
+
+def _hierarchy(directory: Path) -> dict[str, bytes]:
+    found = directory / "data" / "ca" / "hierarchy"
+    return {path.name: path.read_bytes() for path in found.iterdir()} if found.exists() else {}
+
+
+def _in_a_fork(run: Callable[[], None]) -> int:
+    """The exit status, negative for a signal. This process has no threads."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        with contextlib.suppress(BaseException):
+            run()
+            status = 0
+        os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _say(line: str) -> None:
+    os.write(1, f"{line}\n".encode())
+
+
+def _demand(held: bool, otherwise: str) -> None:
+    if not held:
+        sys.exit(otherwise)
+
+
+def main(mode: str, directory: str, *rest: str) -> None:
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(io.StringIO()))
+    if mode == "starts":
+        first_starts(Path(directory))
+    else:
+        descriptor, step, count = rest
+        run: Awaitable[None] = serve(Path(directory), socket.socket(fileno=int(descriptor)), Fate(step, int(count)))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run)  # type: ignore[arg-type] # a coroutine
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,206 @@
+"""What is on record, and how it is found again."""
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from services.ca import listing, storage
+from services.ca.messages import ListCertificates
+from services.ca.storage import Storage
+from tests.unit.ca.records import NOW, issue, opened, reservation
+
+Test = Callable[[Storage], Awaitable[None]]
+
+
+def on_record(directory: Path, test: Test) -> None:
+    async def run() -> None:
+        async with opened(directory) as record:
+            await test(record)
+
+    asyncio.run(run())
+
+
+async def serials(record: Storage, request: ListCertificates) -> tuple[list[int], str | None]:
+    page = await record.page(listing.query(request, NOW), request.limit)
+    return [int(issued.serial, 16) for issued in page.certificates], page.next_cursor
+
+
+async def walk(record: Storage, **filters: object) -> list[int]:
+    """Every serial number that the pages together give, in order."""
+    found: list[int] = []
+    cursor: str | None = None
+    while True:
+        request = ListCertificates(cursor=cursor, **filters)  # type: ignore[arg-type] # filters by name
+        page, cursor = await serials(record, request)
+        assert len(page) <= request.limit
+        found += page
+        if cursor is None:
+            return found
+
+
+def test_a_stored_certificate_is_found_by_its_serial_number_after_a_restart(tmp_path: Path) -> None:
+    async def write(record: Storage) -> None:
+        await issue(record, reservation(7, ("b.example", "A@host.example")))
+
+    async def read(record: Storage) -> None:
+        found = record.get(f"{7:032x}")
+        assert found is not None
+        assert (found.names, found.certificate, found.issued_at) == (("b.example", "A@host.example"), b"c" * 8, NOW)
+        assert (found.profile, found.subject, found.issuer) == ("tls-server", "CN=b.example", "01")
+
+    on_record(tmp_path, write)
+    on_record(tmp_path, read)
+
+
+def test_a_reserved_serial_number_is_on_record_and_is_no_certificate(tmp_path: Path) -> None:
+    async def test(record: Storage) -> None:
+        assert await record.is_empty()
+        await record.reserve(reservation(7))
+        assert not await record.is_empty()
+        assert await record.unfinished() == 1
+        assert record.get(f"{7:032x}") is None
+        assert await walk(record) == []
+        assert await walk(record, name="host.example") == []
+        assert await walk(record, status="valid") == []
+
+    on_record(tmp_path, test)
+
+
+def test_a_serial_number_is_reserved_only_once(tmp_path: Path) -> None:
+    async def test(record: Storage) -> None:
+        await record.reserve(reservation(7))
+        with pytest.raises(sqlite3.IntegrityError):
+            await record.reserve(reservation(7))
+
+    on_record(tmp_path, test)
+
+
+def test_a_certificate_is_stored_only_once_and_only_where_a_serial_number_is_reserved(tmp_path: Path) -> None:
+    async def test(record: Storage) -> None:
+        row = await record.reserve(reservation(7))
+        await record.store(row, b"first", NOW)
+        with pytest.raises(ValueError, match="not reserved"):
+            await record.store(row, b"second", NOW)
+        with pytest.raises(ValueError, match="not reserved"):
+            await record.store(row + 1, b"third", NOW)
+        found = record.get(f"{7:032x}")
+        assert found is not None
+        assert found.certificate == b"first"
+
+    on_record(tmp_path, test)
+
+
+def test_pages_hold_every_certificate_once_newest_first(tmp_path: Path) -> None:
+    async def test(record: Storage) -> None:
+        await issue(record, *(reservation(n) for n in range(1, 8)))
+        await record.reserve(reservation(99))
+        assert await walk(record, limit=3) == [7, 6, 5, 4, 3, 2, 1]
+        assert await walk(record, limit=7) == [7, 6, 5, 4, 3, 2, 1]
+        assert (await serials(record, ListCertificates(limit=7)))[1] is None
+
+    on_record(tmp_path, test)
+
+
+def test_what_is_issued_while_paging_does_not_disturb_the_pages(tmp_path: Path) -> None:
+    async def test(record: Storage) -> None:
+        await issue(record, *(reservation(n) for n in range(1, 5)))
+        first, cursor = await serials(record, ListCertificates(limit=2))
+        await issue(record, reservation(5))
+        second, _ = await serials(record, ListCertificates(limit=2, cursor=cursor))
+        assert (first, second) == ([4, 3], [2, 1])
+
+    on_record(tmp_path, test)
+
+
+def test_each_filter_alone_and_all_together(tmp_path: Path) -> None:
+    async def test(record: Storage) -> None:
+        await issue(
+            record,
+            reservation(1, ("a.example",), not_after=NOW - 1),
+            reservation(2, ("a.example", "b.example"), not_after=NOW),
+            reservation(3, ("A@b.example",), profile="tls-client", not_after=NOW + 50),
+            reservation(4, ("a.example",), profile="tls-client", not_after=NOW + 20),
+            reservation(5, ("a.example",), not_after=NOW - 100),
+        )
+        for limit in (1, 2, 100):
+            assert await walk(record, limit=limit, name="A.Example") == [5, 4, 2, 1]
+            assert await walk(record, limit=limit, name="a@b.example") == [3]
+            assert await walk(record, limit=limit, name="example") == []
+            assert await walk(record, limit=limit, profile="tls-client") == [4, 3]
+            assert await walk(record, limit=limit, status="expired") == [5, 1]
+            assert await walk(record, limit=limit, status="valid") == [2, 4, 3]
+            assert await walk(record, limit=limit, expires_before=NOW + 20) == [5, 1, 2]
+            assert await walk(record, limit=limit, status="valid", expires_before=NOW + 21, profile="tls-client") == [4]
+            assert await walk(record, limit=limit, name="a.example", profile="tls-server", status="valid") == [2]
+
+    on_record(tmp_path, test)
+
+
+def test_certificates_that_expire_in_the_same_second_are_all_given(tmp_path: Path) -> None:
+    async def test(record: Storage) -> None:
+        await issue(record, *(reservation(n) for n in range(1, 8)))
+        assert await walk(record, limit=2, status="valid") == [1, 2, 3, 4, 5, 6, 7]
+
+    on_record(tmp_path, test)
+
+
+def test_a_page_looks_at_a_bounded_number_of_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The only match is the oldest of ten; with three rows for each page it is on the fourth."""
+    monkeypatch.setattr(listing, "MAX_EXAMINED", 3)
+
+    async def test(record: Storage) -> None:
+        await issue(record, reservation(1, profile="tls-client"), *(reservation(n) for n in range(2, 11)))
+        pages: list[list[int]] = []
+        cursor: str | None = None
+        while not pages or cursor is not None:
+            request = ListCertificates(cursor=cursor, name="host.example", profile="tls-client")
+            page, cursor = await serials(record, request)
+            pages.append(page)
+        assert pages == [[], [], [], [1]]
+
+    on_record(tmp_path, test)
+
+
+def test_a_page_is_bounded_in_octets_and_always_holds_one(tmp_path: Path) -> None:
+    async def test(record: Storage) -> None:
+        third = storage.MAX_PAGE_OCTETS // 6
+        await issue(record, *(reservation(n) for n in range(1, 5)), size=third)
+        await issue(record, reservation(5), size=storage.MAX_PAGE_OCTETS)
+        first, cursor = await serials(record, ListCertificates())
+        assert first == [5]
+        second, _ = await serials(record, ListCertificates(cursor=cursor))
+        assert second == [4, 3]
+        assert await walk(record) == [5, 4, 3, 2, 1]
+
+    on_record(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {},
+        {"profile": "tls-server"},
+        {"name": "host.example"},
+        {"name": "host.example", "status": "valid"},
+        {"status": "valid"},
+        {"status": "expired", "profile": "tls-server"},
+        {"expires_before": NOW},
+    ],
+)
+def test_no_list_scans_or_sorts(tmp_path: Path, filters: dict[str, object]) -> None:
+    """So that the last page of a million certificates takes as long as the first."""
+
+    async def test(record: Storage) -> None:
+        await issue(record, reservation(1))
+        asked = listing.query(ListCertificates(**filters), NOW)  # type: ignore[arg-type] # filters by name
+        sql = f"EXPLAIN QUERY PLAN SELECT c.id, {asked.matches} FROM {asked.walked}"
+        plan = await record._database.read(
+            lambda connection: [row[3] for row in connection.execute(sql, asked.parameters)]
+        )
+        assert plan
+        assert all("SEARCH" in step for step in plan), plan
+
+    on_record(tmp_path, test)
