@@ -1,0 +1,277 @@
+"""Connections: accepted, bounded in number and in time, and turned into HTTP requests.
+
+Rules:
+- The listening sockets belong to the supervisor and are never closed here. What is not accepted waits in their backlog,
+  for this process or for its successor.
+- No more than `max_connections` are open, TLS handshakes included. When all are taken, one that is not being answered
+  makes room (services.api.occupancy says which).
+- No phase of a connection lasts longer than its limit; a sweep once a second ends those that do. The HTTP library by
+  itself bounds only idle time and the size of headers.
+- A drain tells clients through `Connection: close` in their next answer, and only then ends what is idle: a client that
+  keeps sending requests meets no closed connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import structlog
+from aiohttp import web
+
+from services.api.metrics import ApiMetrics
+from services.api.occupancy import Occupant, Phase, overdue, to_evict
+
+IDLE_SECONDS: Final = 75.0
+MAX_LINE_BYTES: Final = 8190
+MAX_HEADERS: Final = 64
+
+_SWEEP_SECONDS: Final = 1.0
+_ACCEPT_PAUSE_SECONDS: Final = 0.1
+_TLS_CLOSE_SECONDS: Final = 0.5
+_LAST_REQUEST_SECONDS: Final = 0.5
+# How long the rest of a refused body is read and thrown away. Without it our close becomes a reset at the peer, and the
+# response that says why is lost (RFC 9112, section 9.6).
+_LINGER_SECONDS: Final = 1.0
+_LIBRARY_LIMITS: Final[dict[str, Any]] = {
+    "keepalive_timeout": IDLE_SECONDS,
+    "max_line_size": MAX_LINE_BYTES,
+    "max_field_size": MAX_LINE_BYTES,
+    "max_headers": MAX_HEADERS,
+    "lingering_time": _LINGER_SECONDS,
+    "auto_decompress": False,  # no request is compressed here, so none may expand
+    "access_log": None,
+}
+
+_log = structlog.stdlib.get_logger()
+
+Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+BadHttp = Callable[[web.BaseRequest], web.StreamResponse]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionLimits:
+    """`handshake`, `headers` and `answer` are seconds; `answer` ends a client that does not read its response."""
+
+    max_connections: int
+    handshake: float
+    headers: float
+    answer: float
+
+    def of_phases(self) -> dict[Phase, float]:
+        return {
+            Phase.HANDSHAKE: self.handshake,
+            Phase.IDLE: IDLE_SECONDS,
+            Phase.READING: self.headers,
+            Phase.ANSWERING: self.answer,
+        }
+
+
+class Connection(web.RequestHandler):
+    """The HTTP library's connection, with what it is doing since when."""
+
+    __slots__ = ("_connections", "occupant")
+
+    def __init__(self, connections: Connections, occupant: Occupant, library: web.Server) -> None:
+        super().__init__(library, loop=asyncio.get_running_loop(), **_LIBRARY_LIMITS)
+        self._connections = connections
+        self.occupant = occupant
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.enter(Phase.IDLE)
+        self._connections.joined(self)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._connections.left(self.occupant)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.occupant.phase is Phase.IDLE:
+            self.enter(Phase.READING)
+        super().data_received(data)
+
+    def log_access(self, *_: object) -> None:
+        """The library calls this when the last octet of a response has been handed to the transport."""
+        self.enter(Phase.IDLE)
+
+    def handle_error(self, request: web.BaseRequest, *_: object) -> web.StreamResponse:
+        """The library calls this for what is not HTTP; every other error is a response by then."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("a response was already begun")
+        return self._connections.bad_http(request)
+
+    def enter(self, phase: Phase) -> None:
+        self.occupant.enter(phase, self._loop.time())
+
+    def abort(self) -> None:
+        """End it at once: a graceful TLS close would wait for the peer that is being ended for not answering."""
+        if self.transport is not None:
+            self.transport.abort()
+
+
+class Connections:
+    """Accepts from `sockets` and gives every request to `answer`; `bad_http` answers what is not HTTP."""
+
+    def __init__(
+        self,
+        sockets: Sequence[socket.socket],
+        context: ssl.SSLContext,
+        limits: ConnectionLimits,
+        metrics: ApiMetrics,
+        answer: Answer,
+        bad_http: BadHttp,
+    ) -> None:
+        self.bad_http = bad_http
+        self.draining = False
+        self._sockets = tuple(sockets)
+        self._context = context
+        self._limits = limits
+        self._metrics = metrics
+        self._answer = answer
+        self._library = web.Server(self._answered)
+        self._open: dict[Occupant, Connection | None] = {}  # None during the handshake
+        self._handshakes: dict[Occupant, asyncio.Task[None]] = {}
+        self._listening = False
+        self._left = asyncio.Event()
+        self._sweep: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begin to accept, what already waits in the backlog first."""
+        for listener in self._sockets:
+            listener.setblocking(False)
+        self._listen()
+        self._sweep_overdue()
+
+    async def drain(self) -> None:
+        """Stop accepting; return when every request that has begun is answered and every connection is closed."""
+        self.draining = True
+        self._pause_listening()
+        try:
+            async with asyncio.timeout(_LAST_REQUEST_SECONDS):
+                await self._empty()
+        except TimeoutError:
+            self._close_idle()
+        await self._empty()
+
+    def close(self) -> None:
+        """Stop at once."""
+        self.draining = True
+        self._pause_listening()
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for occupant in tuple(self._open):
+            self._end(occupant)
+
+    def joined(self, connection: Connection) -> None:
+        self._open[connection.occupant] = connection
+
+    def left(self, occupant: Occupant) -> None:
+        self._open.pop(occupant, None)
+        self._metrics.connections.set(len(self._open))
+        self._left.set()
+        self._listen()
+
+    async def _answered(self, request: web.BaseRequest) -> web.StreamResponse:
+        cast(Connection, request.protocol).enter(Phase.ANSWERING)
+        response = await self._answer(request)
+        if self.draining:
+            response.force_close()
+        return response
+
+    def _listen(self) -> None:
+        if self.draining or self._listening:
+            return
+        self._listening = True
+        for listener in self._sockets:
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
+    def _pause_listening(self) -> None:
+        if self._listening:
+            self._listening = False
+            for listener in self._sockets:
+                asyncio.get_running_loop().remove_reader(listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        if len(self._open) >= self._limits.max_connections and not self._make_room():
+            # The others wait in the backlog until one of these leaves, becomes idle or has been silent for long enough.
+            self._pause_listening()
+            asyncio.get_running_loop().call_later(_ACCEPT_PAUSE_SECONDS, self._listen)
+            return
+        try:
+            peer, address = listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            # Out of descriptors or memory: the connection stays in the backlog, and asking again at once would spin.
+            _log.warning("cannot accept a connection", error=str(error))
+            self._pause_listening()
+            asyncio.get_running_loop().call_later(_ACCEPT_PAUSE_SECONDS, self._listen)
+            return
+        peer.setblocking(False)
+        loop = asyncio.get_running_loop()
+        occupant = Occupant(str(address[0]), Phase.HANDSHAKE, loop.time())
+        self._open[occupant] = None
+        self._metrics.connections.set(len(self._open))
+        handshake = self._handshakes[occupant] = loop.create_task(self._shake_hands(peer, occupant))
+        handshake.add_done_callback(lambda _: self._handshakes.pop(occupant, None))
+
+    async def _shake_hands(self, peer: socket.socket, occupant: Occupant) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: Connection(self, occupant, self._library),
+                peer,
+                ssl=self._context,
+                ssl_handshake_timeout=self._limits.handshake,
+                ssl_shutdown_timeout=_TLS_CLOSE_SECONDS,
+            )
+        except OSError as error:
+            self._metrics.handshake_failures[_handshake_failure(error)].inc()
+            _log.debug("TLS handshake failed", address=occupant.address, error=str(error))
+            self.left(occupant)
+
+    def _make_room(self) -> bool:
+        occupant = to_evict(self._open, asyncio.get_running_loop().time())
+        if occupant is None:
+            return False
+        self._metrics.connections_ended["room"].inc()
+        self._end(occupant)
+        return True
+
+    def _sweep_overdue(self) -> None:
+        loop = asyncio.get_running_loop()
+        for occupant in overdue(self._open, self._limits.of_phases(), loop.time()):
+            self._metrics.connections_ended[occupant.phase.value].inc()
+            self._end(occupant)
+        self._sweep = loop.call_later(_SWEEP_SECONDS, self._sweep_overdue)
+
+    def _end(self, occupant: Occupant) -> None:
+        """Its place is free at once; its descriptor when the loop comes to it."""
+        connection = self._open[occupant]
+        if connection is not None:
+            connection.abort()
+        else:
+            self._handshakes[occupant].cancel()
+        self.left(occupant)
+
+    def _close_idle(self) -> None:
+        for occupant, connection in tuple(self._open.items()):
+            if connection is None:
+                self._end(occupant)
+            elif occupant.phase is Phase.IDLE:
+                connection.force_close()
+
+    async def _empty(self) -> None:
+        while self._open:
+            self._left.clear()
+            await self._left.wait()
+
+
+def _handshake_failure(error: OSError) -> str:
+    if isinstance(error, TimeoutError) or "timeout" in str(error).lower() or "longer than" in str(error):
+        return "timeout"
+    return "tls" if isinstance(error, ssl.SSLError) else "closed"

@@ -1,0 +1,124 @@
+"""What each route does: a typed call in, the reply of a service out.
+
+Rules: nothing of HTTP's wire form is here; the server has parsed, authenticated and limited before, and writes after.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from services.api.authority import Authority
+from services.api.parsing import JSON
+from services.api.routes import CertificateQuery, CertificateRequest, NoParameters, SerialPath
+from services.ca.messages import (
+    Certificate,
+    CertificatePage,
+    GetCertificate,
+    GetRoots,
+    IssueRequest,
+    ListCertificates,
+    Roots,
+)
+
+PathT = TypeVar("PathT", bound=Struct)
+QueryT = TypeVar("QueryT", bound=Struct)
+BodyT = TypeVar("BodyT", bound=Struct | None)
+ValueT = TypeVar("ValueT")
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call(Generic[PathT, QueryT, BodyT]):
+    """One request that has passed all checks.
+
+    `media_type` is the form of the reply that the client prefers, `seconds` is how long it may take, `trace` is a
+    W3C traceparent.
+    """
+
+    path: PathT
+    query: QueryT
+    body: BodyT
+    media_type: str
+    requester: str
+    seconds: float
+    trace: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The content of a successful response, in the media type of its call."""
+
+    content: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Endpoint = Callable[[Call[Any, Any, Any]], Awaitable[Reply]]
+
+
+class Endpoints:
+    """One method for each route of the table, by the route's name.
+
+    `describe` makes the encoded OpenAPI document. It is called when the document is first asked for: a worker that
+    replaces a dead one has better things to do.
+    """
+
+    def __init__(self, authority: Authority, describe: Callable[[], bytes]) -> None:
+        self._authority = authority
+        self._described = functools.cache(describe)
+        self.by_route: Mapping[str, Endpoint] = {
+            "issue_certificate": self.issue_certificate,
+            "list_certificates": self.list_certificates,
+            "get_certificate": self.get_certificate,
+            "get_roots": self.get_roots,
+            "get_openapi": self.get_openapi,
+        }
+
+    async def issue_certificate(self, call: Call[NoParameters, NoParameters, CertificateRequest]) -> Reply:
+        request = IssueRequest(
+            csr=call.body.csr.encode("utf-8"),
+            profile=call.body.profile,
+            validity_seconds=call.body.validity_seconds,
+            requester=call.requester,
+        )
+        issued = await self._authority.ask("issue", request, Certificate, call.seconds, call.trace)
+        return Reply(_encode(issued), {"Location": f"/v1/certificates/{issued.serial}"})
+
+    async def list_certificates(self, call: Call[NoParameters, CertificateQuery, None]) -> Reply:
+        query = call.query
+        request = ListCertificates(
+            cursor=_given(query.cursor),
+            limit=query.limit,
+            name=_given(query.name),
+            profile=_given(query.profile),
+            status=_given(query.status),
+            expires_before=_given(query.expires_before),
+        )
+        return Reply(_encode(await self._authority.ask("list", request, CertificatePage, call.seconds, call.trace)))
+
+    async def get_certificate(self, call: Call[SerialPath, NoParameters, None]) -> Reply:
+        request = GetCertificate(serial=call.path.serial)
+        found = await self._authority.ask("get", request, Certificate, call.seconds, call.trace)
+        return Reply(_encode(found) if call.media_type == JSON else pem_text(found.certificate, *found.chain))
+
+    async def get_roots(self, call: Call[NoParameters, NoParameters, None]) -> Reply:
+        roots = await self._authority.ask("roots", GetRoots(), Roots, call.seconds, call.trace)
+        return Reply(_encode(roots) if call.media_type == JSON else pem_text(*roots.certificates))
+
+    async def get_openapi(self, call: Call[NoParameters, NoParameters, None]) -> Reply:  # noqa: ARG002 - every endpoint takes a call
+        return Reply(self._described())
+
+
+def pem_text(*certificates: str) -> bytes:
+    """Certificates one after the other (RFC 8555, section 9.1); each one ends its line."""
+    return "".join(text if text.endswith("\n") else text + "\n" for text in certificates).encode("ascii")
+
+
+def _given(value: ValueT | UnsetType) -> ValueT | None:
+    return None if value is UNSET else value

@@ -1,0 +1,235 @@
+"""From an HTTP request to a response: who asks, how often, what for, in which words, and the answer.
+
+Rules:
+- The order is fixed. The token is looked at first, because it decides which limit counts; the limit comes before
+  anything that costs more; a body is read only where the route has one and its sender may be answered.
+- Every response but a success is a Problem; what was not foreseen is logged with its traceback and answered `internal`.
+- Every response carries the request id, which is the trace id of W3C Trace Context, and so the key into all logs.
+- Nothing is stored by a request that is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import Final
+
+import msgspec
+import structlog
+from aiohttp import HttpVersion10, web
+
+from config.schema import Api
+from monitoring.metrics import Result
+from monitoring.tracing import TraceContext
+from services.api.endpoints import Call, Endpoints, Reply
+from services.api.limits import TokenBuckets, address_key, retry_after_seconds
+from services.api.metrics import NO_ROUTE, ApiMetrics
+from services.api.parsing import (
+    JSON,
+    bearer_token,
+    convert_parameters,
+    media_type,
+    parse_body,
+    parse_parameters,
+    preferred_type,
+)
+from services.api.problems import MEDIA_TYPE, Problem, internal
+from services.api.routes import Match, Route, RouteTable
+from services.api.tokens import PROBE, TokenHolders
+from services.logs import TRACE
+
+HEADERS: Final = {
+    "Server": "TrustChain",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+_MAX_LIMITED_ADDRESSES: Final = 4096
+_MAX_REQUESTER: Final = 256
+
+_log = structlog.stdlib.get_logger()
+
+
+class Exchange:
+    """One request on its way through the server: what is known of it so far."""
+
+    __slots__ = ("address", "holder", "request", "route", "started_ns", "trace")
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        self.request = request
+        self.started_ns = time.monotonic_ns()
+        self.trace = TraceContext.continued(request.headers.get("traceparent"), os.urandom)
+        self.address = request.remote or "unknown"
+        self.holder: str | None = None
+        self.route: Route | None = None
+
+    def elapsed_ns(self) -> int:
+        return time.monotonic_ns() - self.started_ns
+
+    def headers(self, content_type: str) -> dict[str, str]:
+        return {**HEADERS, "Content-Type": content_type, "X-Request-Id": self.trace.trace_id}
+
+
+class HttpsServer:
+    """Answers requests by the route table. A request of the probe may take `probe_seconds`."""
+
+    def __init__(
+        self, settings: Api, probe_seconds: float, holders: TokenHolders, endpoints: Endpoints, metrics: ApiMetrics
+    ) -> None:
+        self._settings = settings
+        self._probe_seconds = probe_seconds
+        self._holders = holders
+        self._endpoints = endpoints.by_route
+        self._metrics = metrics
+        self._table = RouteTable()
+        self._of_holders = TokenBuckets(settings.rate_limit, settings.rate_burst, _MAX_LIMITED_ADDRESSES)
+        self._of_others = TokenBuckets(settings.unauthorized_rate, settings.unauthorized_burst, _MAX_LIMITED_ADDRESSES)
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request; no exception leaves this but those that end the connection."""
+        exchange = Exchange(request)
+        TRACE.set(exchange.trace.format())
+        self._metrics.in_flight.inc()
+        try:
+            match, media = self._admitted(exchange)
+            reply = await self._reply(exchange, match, media)
+            response = _success(exchange, match.route, media, reply)
+            self._count(exchange, "ok", response.status)
+        except Problem as problem:
+            response = self._refusal(exchange, problem)
+        except Exception as error:  # noqa: BLE001 - answered as `internal`, and the log has the traceback
+            _log.error("a request failed unexpectedly", path=request.path, exc_info=error)
+            response = self._refusal(exchange, internal())
+        finally:
+            self._metrics.in_flight.dec()
+        return response
+
+    def bad_http(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer what is not HTTP, or whose headers are too large; the connection closes."""
+        return self._refusal(Exchange(request), Problem("bad-request", "the request is not valid HTTP/1.1", close=True))
+
+    def _admitted(self, exchange: Exchange) -> tuple[Match, str]:
+        """Find the route and the form of its reply. Raises Problem for whom or what is not let in."""
+        request = exchange.request
+        if request.version < HttpVersion10:
+            raise Problem("bad-request", "HTTP/1.1 is spoken here", close=True)
+        token = bearer_token(request.headers.get("Authorization", ""))
+        exchange.holder = self._holders.holder_of(token) if token else None
+        self._limit(exchange)
+        match = self._table.match(request.method, request.rel_url.raw_path)
+        exchange.route = match.route
+        if match.route.token and exchange.holder is None:
+            detail = "the token is not valid" if token else "send the header `Authorization: Bearer TOKEN`"
+            raise Problem("unauthorized", detail, field="Authorization")
+        return match, preferred_type(request.headers.get("Accept", ""), match.route.media_types)
+
+    def _limit(self, exchange: Exchange) -> None:
+        """Raises Problem `rate-limited`. The probe is not limited: others must not be able to make it fail."""
+        if exchange.holder == PROBE:
+            return
+        now_ns = time.monotonic_ns()
+        if exchange.holder is not None:
+            wait_ns = self._of_holders.take(exchange.holder, now_ns)
+        else:
+            wait_ns = self._of_others.take(address_key(exchange.address), now_ns)
+        if wait_ns:
+            whose = "this token" if exchange.holder else "requests without a valid token from this address"
+            raise Problem("rate-limited", f"too many requests of {whose}", retry_after=retry_after_seconds(wait_ns))
+
+    async def _reply(self, exchange: Exchange, match: Match, media: str) -> Reply:
+        route, request = match.route, exchange.request
+        path = convert_parameters(match.path_values, route.path_parameters)
+        query = parse_parameters(list(request.rel_url.query.items()), route.query_parameters)
+        body = None if route.body is None else parse_body(await self._body(request), route.body)
+        call: Call[msgspec.Struct, msgspec.Struct, msgspec.Struct | None] = Call(
+            path=path,
+            query=query,
+            body=body,
+            media_type=media,
+            requester=f"{exchange.holder or 'anyone'} at {exchange.address}"[:_MAX_REQUESTER],
+            seconds=max(0.0, self._seconds_for(exchange) - exchange.elapsed_ns() / 1e9),
+            trace=exchange.trace.format(),
+        )
+        return await self._endpoints[route.name](call)
+
+    def _seconds_for(self, exchange: Exchange) -> float:
+        return self._probe_seconds if exchange.holder == PROBE else self._settings.request_timeout
+
+    async def _body(self, request: web.BaseRequest) -> bytes:
+        """Read the body. Raises Problem; if octets of it may still come, the connection is not used again."""
+        if media_type(request.headers.get("Content-Type", "")) != JSON:
+            raise Problem("wrong-media-type", f"send the body as {JSON}", field="Content-Type")
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise Problem("wrong-media-type", "send the body without a content coding", field="Content-Encoding")
+        most = self._settings.max_body_bytes
+        if (request.content_length or 0) > most:
+            raise _too_large(most)
+        await _expectation(request)
+        try:
+            async with asyncio.timeout(self._settings.body_timeout):
+                return await _read(request, most)
+        except TimeoutError:
+            detail = f"the body did not arrive within {self._settings.body_timeout:g} seconds"
+            raise Problem("body-timeout", detail, close=True) from None
+
+    def _refusal(self, exchange: Exchange, problem: Problem) -> web.Response:
+        self._count(exchange, "rejected" if problem.counts_as == "rejected" else "error", problem.status, problem.kind)
+        response = web.Response(
+            status=problem.status,
+            body=problem.document(exchange.trace.trace_id),
+            headers={**exchange.headers(MEDIA_TYPE), **problem.headers()},
+        )
+        if problem.close:
+            response.force_close()
+        return response
+
+    def _count(self, exchange: Exchange, result: Result, status: int, kind: str | None = None) -> None:
+        elapsed_ns = exchange.elapsed_ns()
+        if exchange.holder != PROBE:
+            name = exchange.route.name if exchange.route else NO_ROUTE
+            self._metrics.requests[name].record(elapsed_ns, result)
+            if kind is not None:
+                self._metrics.rejections[kind].inc()
+        log = _log.info if result == "error" else _log.debug
+        log(
+            "request",
+            method=exchange.request.method,
+            path=exchange.request.path,
+            status=status,
+            kind=kind,
+            holder=exchange.holder,
+            address=exchange.address,
+            milliseconds=round(elapsed_ns / 1e6, 3),
+        )
+
+
+def _success(exchange: Exchange, route: Route, media: str, reply: Reply) -> web.Response:
+    return web.Response(status=route.status, body=reply.content, headers={**exchange.headers(media), **reply.headers})
+
+
+def _too_large(most: int) -> Problem:
+    return Problem("body-too-large", f"the body has more than {most} bytes", close=True)
+
+
+async def _expectation(request: web.BaseRequest) -> None:
+    """Tell a client that waits for it to send its body (RFC 9110, section 10.1.1)."""
+    expectation = request.headers.get("Expect", "").lower()
+    if expectation == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the library takes anything written for a response that has begun
+    elif expectation:
+        raise Problem("expectation-failed", "only 100-continue is understood", field="Expect")
+
+
+async def _read(request: web.BaseRequest, most: int) -> bytes:
+    body = bytearray()
+    try:
+        while chunk := await request.content.readany():
+            body += chunk
+            if len(body) > most:
+                raise _too_large(most)
+    except (ConnectionError, web.RequestPayloadError) as error:
+        raise Problem("bad-request", "the body ended before it was complete", close=True) from error
+    return bytes(body)

@@ -1,0 +1,137 @@
+"""Commands around certificates: `root`, `issue`, `certs`.
+
+Rules: what a command was asked for goes to standard output, what it has to say about a failure to standard error with
+exit code 1. Cryptography is imported only where a key is made: the other commands start in half the time.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import ssl
+from collections.abc import Callable
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import click
+import msgspec
+
+from config.cli import settings_options
+from config.loader import Loaded
+from config.schema import Settings
+from services.ca.messages import MAX_PAGE, Certificate, CertificatePage
+from services.cli_client import ApiClient, CommandError, no_root
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _told(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn a CommandError into a message and exit code 1."""
+
+    @functools.wraps(command)
+    def telling(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except CommandError as error:
+            raise click.ClickException(str(error)) from error
+
+    return telling
+
+
+@click.command()
+@click.option("--fingerprint", is_flag=True, help="Print its path and SHA-256 fingerprint instead.")
+@settings_options
+@_told
+def root(loaded: Loaded, fingerprint: bool) -> None:
+    """Print the root certificate that clients have to trust."""
+    path = loaded.settings.paths.root_certificate
+    pem = _root_pem(loaded.settings)
+    if not fingerprint:
+        click.echo(pem, nl=not pem.endswith("\n"))
+        return
+    click.echo(path)
+    click.echo(f"SHA-256 fingerprint: {sha256(ssl.PEM_cert_to_DER_cert(pem)).digest().hex(':').upper()}")
+
+
+def _root_pem(settings: Settings) -> str:
+    try:
+        return settings.paths.root_certificate.read_text(encoding="ascii")
+    except FileNotFoundError:
+        raise CommandError(no_root(settings)) from None
+    except OSError as error:
+        raise CommandError(f"{settings.paths.root_certificate} cannot be read: {error.strerror}") from error
+
+
+@click.command()
+@click.option("--dns", multiple=True, metavar="NAME", help="DNS name, also a wildcard; may be repeated.")
+@click.option("--ip", multiple=True, metavar="ADDRESS", help="IP address; may be repeated.")
+@click.option("--email", multiple=True, metavar="ADDRESS", help="E-mail address; may be repeated.")
+@click.option("--uri", multiple=True, metavar="URI", help="URI; may be repeated.")
+@click.option("--profile", metavar="NAME", help="Certificate profile; default: ca.default_profile.")
+@click.option("--validity", type=click.IntRange(1), metavar="SECONDS", help="Lifetime; default: ca.default_validity.")
+@click.option("--key-type", type=click.Choice(["p256", "ed25519", "rsa3072"]), default="p256", show_default=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="DIR", help="For the files."
+)
+@click.option("--force", is_flag=True, help="Replace files that are in DIR already.")
+@settings_options
+@_told
+def issue(loaded: Loaded, **options: Any) -> None:
+    """Create a key, have it certified, and write key.pem, certificate.pem, chain.pem and fullchain.pem to DIR."""
+    from services.cli_issue import Order, carry_out  # noqa: PLC0415 - loads cryptography; the other commands start faster
+
+    issued, files = carry_out(loaded.settings, Order(**options))
+    click.echo(f"serial       {issued.serial}")
+    click.echo(f"names        {', '.join(issued.names)}")
+    click.echo(f"not after    {_time(issued.not_after)}")
+    click.echo(f"key          {files.key}")
+    click.echo(f"certificate  {files.certificate}")
+    click.echo(f"chain        {files.chain}")
+    click.echo(f"full chain   {files.fullchain}")
+
+
+@click.command()
+@click.option("--name", metavar="NAME", help="Only certificates that carry this whole name.")
+@click.option("--profile", metavar="NAME", help="Only certificates of this profile.")
+@click.option("--status", type=click.Choice(["valid", "expired"]), help="Only these.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="At most this many.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document, certificates included.")
+@settings_options
+@_told
+def certs(loaded: Loaded, name: str | None, profile: str | None, status: str | None, limit: int, as_json: bool) -> None:
+    """List the certificates that were issued, newest first."""
+    filters = {"name": name, "profile": profile, "status": status}
+    given = {key: value for key, value in filters.items() if value is not None}
+    found, more = _listed(ApiClient(loaded.settings), given, limit)
+    if as_json:
+        click.echo(json.dumps({"certificates": msgspec.to_builtins(found), "more": more}, indent=2))
+        return
+    for certificate in found:
+        click.echo(_line(certificate))
+    if more:
+        click.echo(f"... and more; see them with --limit {2 * limit}", err=True)
+
+
+def _listed(client: ApiClient, filters: dict[str, str], limit: int) -> tuple[list[Certificate], bool]:
+    """Up to `limit` certificates, and whether there are more."""
+    found: list[Certificate] = []
+    parameters: dict[str, str | int] = {**filters}
+    while True:
+        parameters["limit"] = min(MAX_PAGE, limit - len(found))
+        page = client.get("/v1/certificates", CertificatePage, parameters)
+        found += page.certificates
+        if page.next_cursor is None or len(found) >= limit:
+            return found, page.next_cursor is not None
+        parameters["cursor"] = page.next_cursor
+
+
+def _line(certificate: Certificate) -> str:
+    columns = f"{certificate.serial:<32}  {certificate.status:<7}  {_time(certificate.not_after)}"
+    return f"{columns}  {certificate.profile:<17}  {', '.join(certificate.names)}"
+
+
+def _time(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,151 @@
+"""The API's connections: bounded in number and time, and ended politely."""
+
+import asyncio
+import concurrent.futures
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.running_api import RunningApi
+from tests.rig.polling import eventually
+from tests.rig.signing_request import new_key, signing_request
+from tests.rig.tree import remove_directory, short_directory
+
+pytestmark = pytest.mark.integration
+
+CSR = signing_request("a.test", key=new_key())
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    made = short_directory()
+    yield made
+    remove_directory(made)
+
+
+def issue(api: RunningApi) -> int:
+    return api.ask("POST", "/v1/certificates", {"csr": CSR}).status
+
+
+def silent(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=10)
+
+
+def test_connections_that_say_nothing_do_not_keep_others_out(directory: Path) -> None:
+    """More half-open connections than are allowed, from the same address: a client still gets its answer at once."""
+    with RunningApi(directory, max_connections=8) as api, ExitStack() as opened:
+        for _ in range(14):
+            opened.enter_context(silent(api.port))
+        eventually("all places are taken", lambda: api.metrics.gauge("trustchain_api_connections").value == 8, 10.0)
+        started = time.monotonic()
+        assert issue(api) == 201
+        assert time.monotonic() - started < 4.0, "well below the limit for handshakes"
+        assert api.metrics.gauge("trustchain_api_connections").value <= 8
+        assert api.count("trustchain_api_connections_ended_total", reason="room") >= 7
+
+
+def test_idle_connections_make_room(directory: Path) -> None:
+    with RunningApi(directory, max_connections=4) as api:
+        idle = [api.client() for _ in range(4)]
+        for connection in idle:
+            connection.request("GET", "/v1/ca/roots", headers={"Authorization": f"Bearer {api.token}"})
+            connection.getresponse().read()
+        assert issue(api) == 201
+        for connection in idle:
+            connection.close()
+
+
+def test_when_all_connections_are_being_answered_new_ones_wait_for_their_turn(directory: Path) -> None:
+    with RunningApi(directory, max_connections=2) as api, concurrent.futures.ThreadPoolExecutor(8) as threads:
+
+        async def slow(_: object) -> None:
+            await asyncio.sleep(0.1)
+
+        api.authority.fault = slow
+        assert set(threads.map(lambda _: issue(api), range(8))) == {201}
+
+
+def trickled(connection: socket.socket, octet: bytes) -> bytes:
+    """What comes back when `octet` is sent again and again; nothing when the other side ends the connection."""
+    connection.settimeout(0.05)
+    for _ in range(160):
+        try:
+            connection.sendall(octet)
+            return connection.recv(100)
+        except TimeoutError:
+            continue
+        except OSError:
+            return b""
+    raise AssertionError("the connection was not ended within 8 s")
+
+
+@pytest.mark.parametrize("what", ["handshake", "reading"])
+def test_a_connection_that_trickles_is_ended(directory: Path, what: str) -> None:
+    """Octets that keep coming do not prolong a phase: neither the handshake nor the headers of a request."""
+    with RunningApi(directory, body_timeout=0.3) as api:
+        connection: Any = silent(api.port) if what == "handshake" else api.connect()
+        started = time.monotonic()
+        with connection:
+            if what == "reading":
+                connection.sendall(b"GET /v1/ca/roots HTTP/1.1\r\nX: ")
+            assert not trickled(connection, b"\x16" if what == "handshake" else b"a")
+        assert time.monotonic() - started < 5.0
+        eventually("the connection is closed", lambda: api.metrics.gauge("trustchain_api_connections").value == 0, 5.0)
+
+
+def test_a_flood_of_broken_handshakes_leaks_no_descriptor(directory: Path) -> None:
+    with RunningApi(directory, max_connections=16) as api:
+        assert issue(api) == 201
+        before = len(os.listdir("/proc/self/fd"))
+        for number in range(200):
+            with silent(api.port) as connection:
+                connection.sendall(b"\x16\x03\x01\x00\xff" if number % 2 else b"rubbish")
+        eventually(
+            "all connections are closed", lambda: api.metrics.gauge("trustchain_api_connections").value == 0, 10.0
+        )
+        eventually("no descriptor leaks", lambda: len(os.listdir("/proc/self/fd")) <= before + 2, 10.0)
+        assert issue(api) == 201
+
+
+def test_a_drain_finishes_what_is_in_flight_and_ends_what_is_idle(directory: Path) -> None:
+    with RunningApi(directory) as api, concurrent.futures.ThreadPoolExecutor() as threads:
+        begun = asyncio.Event()
+
+        async def slow(_: object) -> None:
+            begun.set()
+            await asyncio.sleep(0.8)
+
+        idle = api.client()
+        idle.connect()
+        api.authority.fault = slow
+        request = threads.submit(issue, api)
+        api.run(begun.wait())
+        assert api.service is not None
+        api.run(api.service.drain())
+        assert request.result(1) == 201
+        assert api.metrics.gauge("trustchain_api_connections").value == 0
+        api.authority.fault = None
+        waiting = threads.submit(issue, api)  # in the backlog, for the next worker
+        api.stop()
+        api.start()
+        assert waiting.result(10) == 201
+        idle.close()
+
+
+def test_a_client_that_keeps_sending_through_a_drain_is_told_to_reconnect(directory: Path) -> None:
+    with RunningApi(directory) as api, api.connect() as connection:
+        request = b"GET /v1/ca/roots HTTP/1.1\r\nHost: a\r\n\r\n"
+        connection.sendall(request)
+        assert b"Connection: close" not in connection.recv(65536)
+        assert api.service is not None
+        draining = api.begin(api.service.drain())
+        connection.sendall(request)
+        assert b"Connection: close" in connection.recv(65536)
+        assert connection.recv(1) == b""
+        draining.result(5)

@@ -1,0 +1,117 @@
+"""What each route asks the certificate authority, and what it makes of the reply."""
+
+import asyncio
+import json
+from typing import Any
+
+from msgspec import UNSET, Struct
+
+from services.api.endpoints import Call, Endpoints, Reply, pem_text
+from services.api.parsing import JSON
+from services.api.routes import PEM_CHAIN, ROUTES, CertificateQuery, CertificateRequest, NoParameters, SerialPath
+from services.ca.messages import (
+    OWN_API,
+    Certificate,
+    CertificatePage,
+    GetCertificate,
+    GetRoots,
+    IssueRequest,
+    ListCertificates,
+    Roots,
+)
+
+CERTIFICATE = Certificate(
+    serial="0a1b",
+    certificate="LEAF\n",
+    chain=["ISSUER"],
+    not_before=1,
+    not_after=2,
+    profile="tls-server",
+    subject="CN=a.test",
+    names=["a.test"],
+    issued_at=1,
+    status="valid",
+)
+
+
+class Authority:
+    """Answers everything with `reply` and remembers what it was asked."""
+
+    def __init__(self, reply: Struct) -> None:
+        self.reply = reply
+        self.asked: tuple[Any, ...] = ()
+
+    async def ask(self, *question: Any) -> Any:
+        self.asked = question
+        return self.reply
+
+
+def answer(route: str, reply: Struct, **call: Any) -> tuple[Reply, tuple[Any, ...]]:
+    authority = Authority(reply)
+    endpoints = Endpoints(authority, lambda: b"{}")  # type: ignore[arg-type]  # the two methods of it that endpoints use
+    defaults: dict[str, Any] = {
+        "path": NoParameters(),
+        "query": NoParameters(),
+        "body": None,
+        "media_type": JSON,
+        "requester": "administrator at 192.0.2.1",
+        "seconds": 7.5,
+        "trace": "00-trace",
+    }
+
+    async def answered() -> Reply:
+        return await endpoints.by_route[route](Call(**(defaults | call)))
+
+    return asyncio.run(answered()), authority.asked
+
+
+def test_every_route_has_an_endpoint_and_every_endpoint_a_route() -> None:
+    endpoints = Endpoints(Authority(CERTIFICATE), lambda: b"{}")  # type: ignore[arg-type]  # as above
+    assert set(endpoints.by_route) == {route.name for route in ROUTES}
+
+
+def test_issuance_passes_the_request_on_and_tells_where_the_certificate_is() -> None:
+    body = CertificateRequest(csr="PEM ü", profile="tls-client", validity_seconds=60)
+    reply, asked = answer("issue_certificate", CERTIFICATE, body=body)
+    request = IssueRequest(
+        csr="PEM ü".encode(), profile="tls-client", validity_seconds=60, requester="administrator at 192.0.2.1"
+    )
+    assert asked == ("issue", request, Certificate, 7.5, "00-trace")
+    assert json.loads(reply.content)["serial"] == "0a1b"
+    assert reply.headers == {"Location": "/v1/certificates/0a1b"}
+
+
+def test_no_client_is_taken_for_the_api_itself() -> None:
+    _, asked = answer("issue_certificate", CERTIFICATE, body=CertificateRequest(csr="PEM"))
+    assert asked[1].requester != OWN_API
+
+
+def test_a_list_passes_on_what_was_given_and_only_that() -> None:
+    page = CertificatePage(certificates=[CERTIFICATE], next_cursor="c2")
+    reply, asked = answer("list_certificates", page, query=CertificateQuery(limit=5, name="a.test", status="valid"))
+    assert asked[1] == ListCertificates(limit=5, name="a.test", status="valid")
+    assert json.loads(reply.content)["next_cursor"] == "c2"
+    _, asked = answer("list_certificates", page, query=CertificateQuery(cursor=UNSET))
+    assert asked[1] == ListCertificates()
+
+
+def test_a_certificate_is_given_as_json_or_as_its_chain() -> None:
+    path = SerialPath(serial="0a1b")
+    reply, asked = answer("get_certificate", CERTIFICATE, path=path)
+    assert asked[1] == GetCertificate(serial="0a1b")
+    assert json.loads(reply.content)["chain"] == ["ISSUER"]
+    reply, _ = answer("get_certificate", CERTIFICATE, path=path, media_type=PEM_CHAIN)
+    assert reply.content == b"LEAF\nISSUER\n"
+
+
+def test_roots_are_given_as_json_or_pem() -> None:
+    roots = Roots(certificates=["ROOT"])
+    reply, asked = answer("get_roots", roots)
+    assert (asked[0], asked[1]) == ("roots", GetRoots())
+    assert json.loads(reply.content) == {"certificates": ["ROOT"]}
+    reply, _ = answer("get_roots", roots, media_type=PEM_CHAIN)
+    assert reply.content == b"ROOT\n"
+
+
+def test_every_certificate_in_a_pem_text_ends_its_line() -> None:
+    assert pem_text("A", "B\n", "C") == b"A\nB\nC\n"

@@ -1,0 +1,83 @@
+"""The route table: what it finds, what it refuses, and that nothing in it contradicts itself."""
+
+import re
+
+import pytest
+
+from services.api.problems import KINDS, Problem
+from services.api.routes import ROUTES, NoParameters, Route, RouteTable
+
+TABLE = RouteTable()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "name", "values"),
+    [
+        ("POST", "/v1/certificates", "issue_certificate", {}),
+        ("GET", "/v1/certificates", "list_certificates", {}),
+        ("HEAD", "/v1/certificates", "list_certificates", {}),
+        ("GET", "/v1/certificates/0a1b", "get_certificate", {"serial": "0a1b"}),
+        ("GET", "/v1/ca/roots", "get_roots", {}),
+        ("HEAD", "/v1/openapi.json", "get_openapi", {}),
+    ],
+)
+def test_a_request_finds_its_route(method: str, path: str, name: str, values: dict[str, str]) -> None:
+    match = TABLE.match(method, path)
+    assert (match.route.name, dict(match.path_values)) == (name, values)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "/",
+        "*",
+        "/v1",
+        "/v1/",
+        "/V1/certificates",
+        "/v1/certificates/a/b",
+        "/v1/ca",
+        "//v1/certificates",
+        "/v1/ca/roots/",
+    ],
+)
+def test_an_unknown_path_is_not_found(path: str) -> None:
+    with pytest.raises(Problem) as caught:
+        TABLE.match("GET", path)
+    assert caught.value.status == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("DELETE", "/v1/certificates", "GET, HEAD, POST"),
+        ("POST", "/v1/ca/roots", "GET, HEAD"),
+        ("get", "/v1/ca/roots", "GET, HEAD"),
+        ("PUT", "/v1/certificates/1", "GET, HEAD"),
+    ],
+)
+def test_a_wrong_method_names_those_that_are_right(method: str, path: str, allow: str) -> None:
+    with pytest.raises(Problem) as caught:
+        TABLE.match(method, path)
+    assert caught.value.status == 405
+    assert caught.value.headers()["Allow"] == allow
+
+
+def test_two_routes_cannot_answer_the_same_request() -> None:
+    with pytest.raises(ValueError, match="two routes answer GET /v1/ca/roots"):
+        RouteTable([*ROUTES, next(route for route in ROUTES if route.name == "get_roots")])
+
+
+def test_names_are_unique_because_metrics_and_operations_go_by_them() -> None:
+    assert len({route.name for route in ROUTES}) == len(ROUTES)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
+def test_a_route_declares_exactly_the_parameters_of_its_path_and_only_known_refusals(route: Route) -> None:
+    assert re.findall(r"\{(\w+)\}", route.path) == list(route.path_parameters.__struct_fields__)
+    assert set(route.refusals) <= set(KINDS)
+    assert route.path_parameters is NoParameters or "{" in route.path
+
+
+def test_everything_that_tells_of_certificates_needs_a_token() -> None:
+    assert {route.name for route in ROUTES if not route.token} == {"get_roots", "get_openapi"}
