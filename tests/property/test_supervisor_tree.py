@@ -195,7 +195,7 @@ class World:
             case ("break", str(name)) if name in self.alive:
                 self.tell(ChildBroken(name, self.alive[name], "test"))
             case ("block",):
-                self.tell(BlockReplaced())
+                self.tell(BlockReplaced(tuple(self.alive.items())))
             case ("stall",):
                 self.tell(Stalled())
             case ("shut down" | "shut down at once" as how,):

@@ -327,6 +327,12 @@ class TestVerdict:
         assert run(check, 8, self.failing(), START + 19 * SECOND).verdicts[CA].verdict is Verdict.KEEP
         assert run(check, 3, self.failing(), START + 27 * SECOND).verdicts[CA].verdict is Verdict.REPLACE
 
+    def test_time_spent_failing_for_anothers_fault_does_not_count(self) -> None:
+        check = HealthCheck(SETTINGS)
+        run(check, 8, self.failing())
+        run(check, 20, self.failing(ProbeState.FAIL_DEPENDENCY), START + 9 * SECOND)
+        assert run(check, 8, self.failing(), START + 30 * SECOND).verdicts[CA].verdict is Verdict.KEEP
+
     def test_a_probe_that_fails_and_passes_in_turn_is_replaced_all_the_same(self) -> None:
         check = HealthCheck(SETTINGS)
         verdicts = set()

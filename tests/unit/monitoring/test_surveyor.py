@@ -60,7 +60,7 @@ class Source:
         self.go_on = threading.Event()
         self.go_on.set()
 
-    def take(self, pids: Iterable[int], *, deep: bool) -> Facts:
+    def take(self, _: Iterable[int], *, deep: bool) -> Facts:
         self.taken.append(deep)
         self.go_on.wait(10)
         return facts(START)
