@@ -354,11 +354,7 @@ def test_a_planned_replacement_loses_no_call_of_any_kind(tmp_path: Path) -> None
         done[task.name] += 1
         return Done(task.name, 0)
 
-    async def scenario() -> None:
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(str(tmp_path / "peer.sock"))
-        listener.listen(128)
-        client = Client(tmp_path / "peer.sock")
+    async def scenario(client: Client, listener: socket.socket) -> Counter[str]:
         stop = asyncio.Event()
         asked = Counter[str]()
 
@@ -368,25 +364,35 @@ def test_a_planned_replacement_loses_no_call_of_any_kind(tmp_path: Path) -> None
                 number += 1
                 asked[(await do(client, f"{lane}-{number}", 0.0005 * lane)).name] += 1
 
-        lanes = [asyncio.ensure_future(load(lane)) for lane in range(16)]
-        for _ in range(10):
-            server = Server((listener,), {"do": (Task, note)})
-            server.start()
-            await asyncio.sleep(0.05)
-            await server.drain()
-            assert server.in_flight == 0
-        last = Server((listener,), {"do": (Task, note)})
-        last.start()
-        stop.set()
-        await asyncio.gather(*lanes)
-        await last.drain()
-        await client.close()
-        listener.close()
+        async def replace() -> None:
+            for _ in range(10):
+                server = Server((listener,), {"do": (Task, note)})
+                server.start()
+                await asyncio.sleep(0.05)
+                await server.drain()
+                assert server.in_flight == 0
+            stop.set()
+            last = Server((listener,), {"do": (Task, note)})
+            last.start()
+
+        await asyncio.gather(replace(), *(load(lane) for lane in range(16)))
+        return asked
+
+    async def run() -> None:
+        client = Client(tmp_path / "peer.sock")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(tmp_path / "peer.sock"))
+            listener.listen(128)
+            try:
+                asked = await scenario(client, listener)
+            finally:
+                await client.close()
+                await asyncio.sleep(0.05)  # both ends see the end
         assert asked == done
         assert set(done.values()) == {1}
         assert len(done) > 1000
 
-    uvloop.run(scenario())
+    uvloop.run(run())
 
 
 def test_connections_above_the_bound_wait_their_turn(tmp_path: Path) -> None:

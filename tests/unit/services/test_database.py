@@ -126,6 +126,27 @@ def test_a_failing_write_undoes_itself_and_nobody_else(tmp_path: Path) -> None:
     used(tmp_path / "x.db", use)
 
 
+def test_a_fault_of_the_disk_in_one_write_fails_its_whole_group_and_the_next_succeeds(tmp_path: Path) -> None:
+    """Which of the pages written before it can be trusted, nobody knows; so no write of the group is acknowledged."""
+
+    def fail(connection: sqlite3.Connection) -> None:
+        insert("half done")(connection)
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_READ
+        raise error
+
+    async def use(opened: Database) -> None:
+        results = await asyncio.gather(
+            opened.write(insert("before")), opened.write(fail), opened.write(insert("after")), return_exceptions=True
+        )
+        assert [type(result) for result in results] == [StorageUnavailable] * 3
+        assert len({id(result) for result in results}) == 3
+        await opened.write(insert("next"))
+        assert opened.lookup(texts) == ["next"]
+
+    used(tmp_path / "x.db", use)
+
+
 def test_a_write_that_ends_the_transaction_itself_fails_and_the_next_one_works(tmp_path: Path) -> None:
     async def use(opened: Database) -> None:
         with pytest.raises(sqlite3.OperationalError):
