@@ -1,1 +1,1 @@
-"""The metrics block, its write side (metrics, tracing) and its read side (snapshot, health, alerts, history, exports)."""
+"""The metrics block, its write side (metrics, tracing) and its read side (health, alerts, history, exports)."""

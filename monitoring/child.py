@@ -22,7 +22,6 @@ from typing import Any, Final, NoReturn
 
 import structlog
 import uvloop
-from aiohttp import web
 from setproctitle import setproctitle
 
 from config.inheritance import READY, Inheritance
@@ -30,7 +29,9 @@ from config.schema import Log
 from monitoring import server
 from monitoring.alerts import Changes
 from monitoring.block import BlockError, BlockReader, BoardWriter, ProbeState, RawBlock, SlotWriter
+from monitoring.connections import Connections
 from monitoring.export import MetricsExporter
+from monitoring.hosts import OwnNames
 from monitoring.metrics import WORKER_FAMILIES, Metrics
 from monitoring.processes import Survey
 from monitoring.scoring import SECOND
@@ -148,7 +149,7 @@ class _Life:
     async def live(self) -> None:
         self._watch()
         self._beat()
-        runner = await self._serve()
+        connections = self._serve()
         await self._surveyor.refresh()
         self._probe()
         tick = asyncio.create_task(self._keep_ticking())
@@ -159,7 +160,7 @@ class _Life:
         done, _ = await asyncio.wait((tick, probing, stop), return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()  # an error of tick or probe ends this process: its parent knows what to do
-        await self._leave(runner, (tick, probing))
+        await self._leave(connections, (tick, probing))
 
     def _watch(self) -> None:
         loop = asyncio.get_running_loop()
@@ -179,16 +180,13 @@ class _Life:
         self._due_ns = now + int(interval * SECOND)
         asyncio.get_running_loop().call_later(interval, self._beat)
 
-    async def _serve(self) -> web.AppRunner:
+    def _serve(self) -> Connections:
         endpoints = server.Endpoints(self._system, self._exporter, self._surveyor.refresh)
-        runner = server.runner(
-            server.application(endpoints, self._metrics), self._settings.supervisor.drain_timeout * DRAIN_SHARE
-        )
-        await runner.setup()
-        for listener in self._inheritance.sockets["http"]:
-            await web.SockSite(runner, listener).start()
-        self._runner = runner
-        return runner
+        names = OwnNames(self._settings.server.domain, (socket.gethostname(), *self._settings.api.names))
+        answers = server.Server(endpoints, self._metrics, names)
+        connections = Connections(self._inheritance.sockets["http"], answers.answer, answers.bad_http)
+        connections.start()
+        return connections
 
     def _say_ready(self) -> None:
         try:
@@ -201,9 +199,7 @@ class _Life:
         age_ns = int(self._settings.monitoring.collection_interval * SECOND * 0.9)
         while True:
             await self._surveyor.refresh(age_ns)
-            wait = self._system.tick()
-            server.limit_connections(self._runner.server)
-            await asyncio.sleep(wait)
+            await asyncio.sleep(self._system.tick())
 
     async def _keep_probing(self) -> NoReturn:
         while True:
@@ -225,11 +221,11 @@ class _Life:
         self._slot.probe(state, now, note)
         self._metrics.counter("trustchain_worker_probes_total", result=state.name.lower()).inc()
 
-    async def _leave(self, runner: web.AppRunner, tasks: tuple[asyncio.Task[NoReturn], ...]) -> None:
+    async def _leave(self, connections: Connections, tasks: tuple[asyncio.Task[NoReturn], ...]) -> None:
         self._log.info("draining")
         for task in tasks:
             task.cancel()
-        await runner.cleanup()
+        await connections.drain(self._settings.supervisor.drain_timeout * DRAIN_SHARE)
         self._log.info("stopped")
         if self._surveyor.busy:
             os._exit(0)  # a thread that hangs in a file system would hold up a normal exit

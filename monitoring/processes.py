@@ -1,7 +1,8 @@
 """The survey of the host: processes through psutil, file systems through statvfs.
 
-Rules: a process that has ended meanwhile, or a file system that cannot be read, is missing from the result; it is no
-error. PSS costs the kernel a walk over all pages of a process, so only a deep survey measures it; others repeat it.
+Rules: a process that has ended meanwhile or cannot be looked at, or a file system that cannot be read, is missing from
+the result; it is no error. PSS costs the kernel a walk over all pages of a process, so only a deep survey measures it;
+others repeat it.
 """
 
 import os
@@ -50,7 +51,7 @@ class Survey:
                     threads=process.num_threads(),
                     proportional_bytes=self._proportional[pid],
                 )
-        except psutil.Error:
+        except (psutil.Error, OSError):  # OSError: no descriptor or no memory left to look with
             self._processes.pop(pid, None)
             return None
 

@@ -1,26 +1,28 @@
-"""The HTTP endpoints of monitoring: what MonitoringSystem knows, on sockets that the supervisor bound.
+"""The HTTP endpoints of monitoring: what MonitoringSystem knows.
 
-Rules: read-only, so GET and HEAD only; nothing may be cached; every error is a problem document (RFC 9457). A request's
-body is never read, its line and headers are bounded by aiohttp, and connections by `MAX_CONNECTIONS` and an idle time.
+Rules: read-only, so GET and HEAD only; a request's body is never read; nothing may be cached; every error is a problem
+document (RFC 9457), and no exception leaves `Server`. Only who calls this host by a name of its own is answered
+(monitoring.hosts says why). Connections and the size of what arrives are bounded in monitoring.connections.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 
 import msgspec
 import structlog
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
+from monitoring.connections import MAX_LINE_BYTES
 from monitoring.export import MetricsExporter, Rendered, UnknownFormatError
-from monitoring.metrics import Metrics, operation
+from monitoring.hosts import OwnNames
+from monitoring.metrics import Metrics, Result, operation
 from monitoring.system import MonitoringSystem
 
-MAX_CONNECTIONS: Final = 256
-IDLE_SECONDS: Final = 15.0
-MAX_BODY_BYTES: Final = 1024
-MAX_HEADER_BYTES: Final = 8190
 DEFAULT_HISTORY_SECONDS: Final = 600
+METHODS: Final = ("GET", "HEAD")
+HEADERS: Final = {"Cache-Control": "no-store", "Server": "TrustChain", "X-Content-Type-Options": "nosniff"}
 
 OPERATION: Final = "trustchain_monitoring_requests"
 FAMILIES: Final = operation(OPERATION, "Requests to the monitoring endpoints")
@@ -40,7 +42,7 @@ INDEX: Final = """TrustChain monitoring
 _log = structlog.stdlib.get_logger()
 
 Refresh = Callable[[], Awaitable[None]]
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Endpoint = Callable[[web.BaseRequest], Awaitable[web.Response]]
 
 
 class Endpoints:
@@ -49,50 +51,51 @@ class Endpoints:
     def __init__(self, system: MonitoringSystem, exporter: MetricsExporter, refresh: Refresh) -> None:
         self._system, self._exporter, self._refresh = system, exporter, refresh
 
-    def routes(self) -> list[web.RouteDef]:
-        """Every path and what answers it."""
-        return [
-            web.get("/", self.index),
-            web.get("/health", self.health),
-            web.get("/health/live", self.live),
-            web.get("/health/ready", self.ready),
-            web.get("/health/{component}", self.component),
-            web.get("/metrics", self.metrics),
-            web.get("/alerts", self.alerts),
-            web.get("/history", self.history),
-            web.get("/info", self.info),
-        ]
+    def at(self, path: str) -> Endpoint | None:
+        """Return what answers at `path`."""
+        found = {
+            "/": self.index,
+            "/health": self.health,
+            "/health/live": self.live,
+            "/health/ready": self.ready,
+            "/metrics": self.metrics,
+            "/alerts": self.alerts,
+            "/history": self.history,
+            "/info": self.info,
+        }.get(path)
+        parent, _, name = path.rpartition("/")
+        return partial(self.component, name) if found is None and parent == "/health" and name else found
 
-    async def index(self, request: web.Request) -> web.Response:  # noqa: ARG002 - aiohttp's signature
+    async def index(self, request: web.BaseRequest) -> web.Response:  # noqa: ARG002 - aiohttp's signature
         """List the endpoints."""
         return web.Response(text=INDEX)
 
-    async def health(self, request: web.Request) -> web.Response:
+    async def health(self, request: web.BaseRequest) -> web.Response:
         """The health of everything."""
         await self._refresh()
         serving = self._system.status().state.serving
         return _document(request, self._system.health(), HTTPStatus.OK if serving else HTTPStatus.SERVICE_UNAVAILABLE)
 
-    async def live(self, request: web.Request) -> web.Response:
+    async def live(self, request: web.BaseRequest) -> web.Response:
         """Whether this process answers; nothing else, so that nobody restarts it for another's fault."""
         return _document(request, {"alive": True})
 
-    async def ready(self, request: web.Request) -> web.Response:
+    async def ready(self, request: web.BaseRequest) -> web.Response:
         """Whether every required worker is ready."""
         document = self._system.readiness()
         return _document(request, document, HTTPStatus.OK if document["ready"] else HTTPStatus.SERVICE_UNAVAILABLE)
 
-    async def component(self, request: web.Request) -> web.Response:
-        """The health of one component."""
+    async def component(self, name: str, request: web.BaseRequest) -> web.Response:
+        """The health of the component `name`."""
         await self._refresh()
-        name, components = request.match_info["component"], self._system.status().components
+        components = self._system.status().components
         if name not in components:
             return _problem(HTTPStatus.NOT_FOUND, f"there is no component {name[:40]!r}", components=list(components))
         serving = components[name].state.serving
         status = HTTPStatus.OK if serving else HTTPStatus.SERVICE_UNAVAILABLE
         return _document(request, self._system.component(name), status)
 
-    async def metrics(self, request: web.Request) -> web.Response:
+    async def metrics(self, request: web.BaseRequest) -> web.Response:
         """All metrics in the format asked for."""
         await self._refresh()
         exposition = self._system.exposition()
@@ -104,11 +107,11 @@ class Endpoints:
             return _problem(HTTPStatus.BAD_REQUEST, str(error), formats=list(self._exporter.formats))
         return _rendered(self._exporter.negotiated(exposition, ",".join(request.headers.getall("Accept", []))))
 
-    async def alerts(self, request: web.Request) -> web.Response:
+    async def alerts(self, request: web.BaseRequest) -> web.Response:
         """Alerts, firing and resolved."""
         return _document(request, self._system.alerts())
 
-    async def history(self, request: web.Request) -> web.Response:
+    async def history(self, request: web.BaseRequest) -> web.Response:
         """Figures of one component over time."""
         component = request.query.get("component", "overall")
         text = request.query.get("seconds", str(DEFAULT_HISTORY_SECONDS))
@@ -120,67 +123,65 @@ class Endpoints:
             recorded = list(self._system.recorded)
             return _problem(HTTPStatus.NOT_FOUND, f"no history of {component[:40]!r}", components=recorded)
 
-    async def info(self, request: web.Request) -> web.Response:
+    async def info(self, request: web.BaseRequest) -> web.Response:
         """What runs here since when."""
         return _document(request, self._system.info())
 
 
-def application(endpoints: Endpoints, metrics: Metrics) -> web.Application:
-    """Return the application; `metrics` has the families `FAMILIES`."""
+class Server:
+    """Answers every request, counts it, and says no where it has to."""
 
-    @web.middleware
-    async def measured(request: web.Request, handler: Handler) -> web.StreamResponse:
-        with metrics.operation(OPERATION) as timing:
-            response = await _answered(request, handler)
-            # 503 is what /health has to say at times, not a failure to say it.
-            if response.status == HTTPStatus.INTERNAL_SERVER_ERROR:
-                timing.result = "error"
-            elif 400 <= response.status < 500:
-                timing.result = "rejected"
-        response.headers["Cache-Control"] = "no-store"
-        response.headers["Server"] = "TrustChain"
+    def __init__(self, endpoints: Endpoints, metrics: Metrics, names: OwnNames) -> None:
+        """`metrics` has the families `FAMILIES`."""
+        self._endpoints, self._metrics, self._names = endpoints, metrics, names
+
+    async def answer(self, request: web.BaseRequest) -> web.Response:
+        """Answer one request."""
+        with self._metrics.operation(OPERATION) as timing:
+            response = await self._answered(request)
+            timing.result = _result(response.status)
+        response.headers.update(HEADERS)
         return response
 
-    app = web.Application(middlewares=[measured], client_max_size=MAX_BODY_BYTES)
-    app.add_routes(endpoints.routes())
-    return app
-
-
-def runner(app: web.Application, shutdown_timeout: float) -> web.AppRunner:
-    """Return a runner with every limit set; signals and logs stay the caller's."""
-    return web.AppRunner(
-        app,
-        access_log=None,
-        handle_signals=False,
-        keepalive_timeout=IDLE_SECONDS,
-        lingering_time=1.0,
-        max_field_size=MAX_HEADER_BYTES,
-        max_line_size=MAX_HEADER_BYTES,
-        shutdown_timeout=shutdown_timeout,
-    )
-
-
-def limit_connections(server: web.Server | None) -> None:
-    """Close the oldest connections beyond `MAX_CONNECTIONS`."""
-    for connection in (server.connections if server else [])[:-MAX_CONNECTIONS]:
-        connection.force_close()
-
-
-async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except web.HTTPMethodNotAllowed as error:
-        response = _problem(HTTPStatus.METHOD_NOT_ALLOWED, f"{request.method[:20]} is not possible: this is read-only")
-        response.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
+    def bad_http(self, request: web.BaseRequest) -> web.Response:  # noqa: ARG002 - nothing in it can be relied on
+        """Answer what is not HTTP; the connection closes."""
+        detail = f"this is not an HTTP/1.1 request, or its line or a header is longer than {MAX_LINE_BYTES} octets"
+        with self._metrics.operation(OPERATION) as timing:
+            response = _problem(HTTPStatus.BAD_REQUEST, f"{detail}; no TLS is spoken here (use http://)")
+            timing.result = _result(response.status)
+        response.headers.update(HEADERS)
+        response.force_close()
         return response
-    except web.HTTPException as error:
-        return _problem(HTTPStatus(error.status), f"{error.reason}: {request.path[:100]!r}; / lists what there is")
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is logged, and the requester gets an answer
-        _log.error("a request failed", path=request.path[:100], exc_info=error)
-        return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, "monitoring failed to answer; its log says why")
+
+    async def _answered(self, request: web.BaseRequest) -> web.Response:
+        if request.version >= HttpVersion11 and "Host" not in request.headers:  # RFC 9112, section 3.2
+            return _problem(HTTPStatus.BAD_REQUEST, "the header Host is missing")
+        if "Host" in request.headers and not self._names.include(request.host):
+            detail = f"{request.host[:100]!r} is no name of this host: use an IP address or one of {self._names}"
+            return _problem(HTTPStatus.MISDIRECTED_REQUEST, f"{detail} (server.domain, api.names, host name)")
+        endpoint = self._endpoints.at(request.path)
+        if endpoint is None:
+            return _problem(HTTPStatus.NOT_FOUND, f"there is nothing at {request.path[:100]!r}; / lists what there is")
+        if request.method not in METHODS:
+            detail = f"{request.method[:20]} is not possible: this is read-only"
+            response = _problem(HTTPStatus.METHOD_NOT_ALLOWED, detail)
+            response.headers["Allow"] = ", ".join(METHODS)
+            return response
+        try:
+            return await endpoint(request)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is logged, and the requester gets an answer
+            _log.error("a request failed", path=request.path[:100], exc_info=error)
+            return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, "monitoring failed to answer; its log says why")
 
 
-def _document(request: web.Request, document: Mapping[str, object], status: int = HTTPStatus.OK) -> web.Response:
+def _result(status: int) -> Result:
+    # 503 is what /health has to say at times, not a failure to say it.
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        return "error"
+    return "rejected" if 400 <= status < 500 else "ok"
+
+
+def _document(request: web.BaseRequest, document: Mapping[str, object], status: int = HTTPStatus.OK) -> web.Response:
     text = msgspec.json.encode(document)
     if "pretty" in request.query:
         text = msgspec.json.format(text, indent=2)

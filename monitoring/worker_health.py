@@ -162,8 +162,8 @@ class WorkerCheck:
         if slot.state == "backoff":
             return Loss("liveness", 1.0, f"{who}: died and waits to be restarted (restart {slot.restarts + 1})")
         issue = (
-            f"{who}: failed: it died too often after {slot.restarts} restarts; next try within "
-            f"{seconds(limits.failed_retry)}; `trustchain status` and the log show how it died"
+            f"{who}: failed after {slot.restarts} restarts: it dies again and again (then it is tried every "
+            f"{seconds(limits.failed_retry)}) or cannot work as configured; `trustchain status` and the log say which"
         )
         return Loss("liveness", 1.0, issue)
 

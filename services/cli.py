@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -85,7 +85,7 @@ def issue(loaded: Loaded, **options: Any) -> None:
 
     issued, files = carry_out(loaded.settings, Order(**options))
     click.echo(f"serial       {issued.serial}")
-    click.echo(f"names        {', '.join(issued.names)}")
+    click.echo(f"names        {_shown(issued.names)}")
     click.echo(f"not after    {_time(issued.not_after)}")
     click.echo(f"key          {files.key}")
     click.echo(f"certificate  {files.certificate}")
@@ -130,7 +130,12 @@ def _listed(client: ApiClient, filters: dict[str, str], limit: int) -> tuple[lis
 
 def _line(certificate: Certificate) -> str:
     columns = f"{certificate.serial:<32}  {certificate.status:<7}  {_time(certificate.not_after)}"
-    return f"{columns}  {certificate.profile:<17}  {', '.join(certificate.names)}"
+    return f"{columns}  {certificate.profile:<17}  {_shown(certificate.names)}"
+
+
+def _shown(names: Sequence[str]) -> str:
+    """Names on one line. A terminal obeys what is not printable, and who asked for a certificate chose its names."""
+    return "".join(c if " " <= c <= "~" else c.encode("unicode_escape").decode("ascii") for c in ", ".join(names))
 
 
 def _time(seconds: int) -> str:

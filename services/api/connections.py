@@ -23,6 +23,7 @@ from typing import Any, Final, cast
 import structlog
 from aiohttp import web
 
+from services.api.limits import address_key
 from services.api.metrics import ApiMetrics
 from services.api.occupancy import Occupant, Phase, overdue, to_evict
 
@@ -214,7 +215,7 @@ class Connections:
             return
         peer.setblocking(False)
         loop = asyncio.get_running_loop()
-        occupant = Occupant(str(address[0]), Phase.HANDSHAKE, loop.time())
+        occupant = Occupant(address_key(str(address[0])), Phase.HANDSHAKE, loop.time())
         self._open[occupant] = None
         self._metrics.connections.set(len(self._open))
         handshake = self._handshakes[occupant] = loop.create_task(self._shake_hands(peer, occupant))
@@ -235,7 +236,7 @@ class Connections:
             self.left(occupant)
 
     def _make_room(self) -> bool:
-        occupant = to_evict(self._open, asyncio.get_running_loop().time())
+        occupant = to_evict(self._open, self._limits.max_connections, asyncio.get_running_loop().time())
         if occupant is None:
             return False
         self._metrics.connections_ended["room"].inc()

@@ -7,6 +7,9 @@ Rules:
   answered. So one client that opens connections and says nothing takes them from itself, not from the others.
 - Who has just come, or has just got an answer, is left in peace for PATIENCE_SECONDS: with more busy clients than
   places, they wait for each other instead of throwing each other out.
+- An address that holds more than its share has much less of that, CROWD_PATIENCE_SECONDS: otherwise it would need no
+  more than all places in each PATIENCE_SECONDS to keep everybody out. Not none at all: clients behind one address that
+  come all at once would end each other's handshakes before any is complete.
 - `now` and `since` are seconds of one monotonic clock.
 """
 
@@ -19,6 +22,10 @@ from enum import Enum
 from typing import Final
 
 PATIENCE_SECONDS: Final = 1.0
+CROWD_PATIENCE_SECONDS: Final = 0.1
+_SHARES: Final = 8
+# With few places an eighth of them is not yet a crowd: one browser opens six connections.
+_SMALLEST_SHARE: Final = 8
 
 
 class Phase(Enum):
@@ -32,7 +39,10 @@ class Phase(Enum):
 
 @dataclass(slots=True, eq=False)
 class Occupant:
-    """One connection: where it comes from, and what it has been doing since when."""
+    """One connection: where it comes from, and what it has been doing since when.
+
+    `address` is what counts as one peer: an address_key of services.api.limits.
+    """
 
     address: str
     phase: Phase
@@ -48,16 +58,20 @@ def overdue(occupants: Iterable[Occupant], limits: Mapping[Phase, float], now: f
     return [occupant for occupant in occupants if now - occupant.since > limits[occupant.phase]]
 
 
-def to_evict(occupants: Iterable[Occupant], now: float) -> Occupant | None:
-    """The one that makes room: of the address with the most connections, the longest in its phase.
+def to_evict(occupants: Iterable[Occupant], places: int, now: float) -> Occupant | None:
+    """The one that makes room among `places`: of the address with the most connections, the longest in its phase.
 
     None if all are being answered or still have a right to their place.
     """
     present = list(occupants)
     held = Counter(occupant.address for occupant in present)
+    share = max(_SMALLEST_SHARE, places // _SHARES)
+    patience = {
+        address: CROWD_PATIENCE_SECONDS if number > share else PATIENCE_SECONDS for address, number in held.items()
+    }
     candidates = [
         occupant
         for occupant in present
-        if occupant.phase is not Phase.ANSWERING and now - occupant.since >= PATIENCE_SECONDS
+        if occupant.phase is not Phase.ANSWERING and now - occupant.since >= patience[occupant.address]
     ]
     return min(candidates, key=lambda occupant: (-held[occupant.address], occupant.since), default=None)

@@ -4,7 +4,8 @@ Rules:
 - Everything that is not answered with success is a `Problem` of one of KINDS; there is no second way to say no.
 - `type` is a URN made from the kind; programs compare that. `detail` is for people and names what to change.
 - A kind is also the label value of the rejections counter, so KINDS is fixed and small.
-- Nothing of the inside (stack traces, paths, other services' texts for unknown errors) gets into a document.
+- Nothing of the inside (stack traces, paths, other services' texts for anything but a refusal) gets into a document: it
+  is the cause of the Problem (`raise ... from`), which the server logs.
 """
 
 from __future__ import annotations
@@ -136,17 +137,19 @@ class Problem(Exception):
 def of_remote(error: RemoteError) -> Problem:
     """What a call to another service ended with, in HTTP's terms.
 
-    A refusal's kind is its own if KINDS knows it. What the other service did not foresee stays in its log.
+    A refusal's kind and text are its own if KINDS knows it: they are written for the client. Other texts are for the
+    operator, and stay inside.
     """
     if isinstance(error, Refused):
-        return Problem(error.kind, error.detail, field=error.field)
+        return Problem(error.kind, error.detail, field=error.field) if error.kind in KINDS else internal()
     if isinstance(error, DeadlineExceeded):
         return Problem("deadline", "the certificate authority did not answer in time; whether it acted is not known")
     if isinstance(error, PeerGone):
         detail = "the certificate authority stopped while it worked on this; whether it acted is not known"
         return Problem("unavailable", detail, retry_after=_RETRY_SECONDS)
     if isinstance(error, Unavailable) or error.retryable:
-        return Problem("unavailable", error.detail, retry_after=_RETRY_SECONDS)
+        detail = "the certificate authority cannot do this now; the server's log says why under this request_id"
+        return Problem("unavailable", detail, retry_after=_RETRY_SECONDS)
     return Problem("authority-failed", "an unexpected error in the certificate authority; its log has the traceback")
 
 

@@ -4,6 +4,7 @@ Rules:
 - The order is fixed. The token is looked at first, because it decides which limit counts; the limit comes before
   anything that costs more; a body is read only where the route has one and its sender may be answered.
 - Every response but a success is a Problem; what was not foreseen is logged with its traceback and answered `internal`.
+  The cause of a Problem that is our fault is in the log line of its request, and nowhere else.
 - Every response carries the request id, which is the trace id of W3C Trace Context, and so the key into all logs.
 - Nothing is stored by a request that is refused.
 """
@@ -175,7 +176,7 @@ class HttpsServer:
             raise Problem("body-timeout", detail, close=True) from None
 
     def _refusal(self, exchange: Exchange, problem: Problem) -> web.Response:
-        self._count(exchange, "rejected" if problem.counts_as == "rejected" else "error", problem.status, problem.kind)
+        self._count(exchange, "rejected" if problem.counts_as == "rejected" else "error", problem.status, problem)
         response = web.Response(
             status=problem.status,
             body=problem.document(exchange.trace.trace_id),
@@ -185,7 +186,9 @@ class HttpsServer:
             response.force_close()
         return response
 
-    def _count(self, exchange: Exchange, result: Result, status: int, kind: str | None = None) -> None:
+    def _count(self, exchange: Exchange, result: Result, status: int, problem: Problem | None = None) -> None:
+        kind = problem.kind if problem is not None else None
+        cause = problem.__cause__ if problem is not None and result == "error" else None
         elapsed_ns = exchange.elapsed_ns()
         if exchange.holder != PROBE:
             name = exchange.route.name if exchange.route else NO_ROUTE
@@ -199,6 +202,7 @@ class HttpsServer:
             path=exchange.request.path,
             status=status,
             kind=kind,
+            cause=None if cause is None else str(cause),
             holder=exchange.holder,
             address=exchange.address,
             milliseconds=round(elapsed_ns / 1e6, 3),

@@ -2,7 +2,8 @@
 
 Rules:
 - A token is compared by its SHA-256 digest in constant time, with every known digest, whatever the first ones gave.
-- A token is in no log, no error text, no command line. Its file is 0600; one that everybody can read is not accepted.
+- A token is in no log, no error text, no command line. Its file is 0600; one that is open to anybody but its owner, be
+  it to a group only, is not accepted.
 - An existing file is never overwritten, whatever is in it.
 """
 
@@ -71,8 +72,8 @@ def load(path: Path) -> str:
     with open(path, encoding="ascii", errors="replace") as file:
         mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
         text = file.read(4096).strip()
-    if mode & 0o007:
-        raise ConfigurationError(f"{path} is open to every user of this host (mode {mode:04o}): run `chmod 600 {path}`")
+    if mode & 0o077:
+        raise ConfigurationError(f"{path} is open to other users (mode {mode:04o}): run `chmod 600 {path}`")
     if not _TOKEN.fullmatch(text):
         raise ConfigurationError(f"{path} holds no token: delete it, and the next start creates a new one")
     return text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import cryptography.hazmat.backends.openssl.backend  # noqa: F401 - else imported after the fork, by the first signature
+
 from config.inheritance import Inheritance
 from services.ca.metrics import FAMILIES
 from services.ca.service import build

@@ -91,7 +91,8 @@ class Issued:
     @property
     def weight(self) -> int:
         """About how many octets it takes in a reply: PEM is four thirds of DER, the chain and the rest some KiB."""
-        return 4096 + 2 * len(self.certificate) + sum(map(len, self.names))
+        texts = (self.subject, *self.names)
+        return 4096 + 2 * len(self.certificate) + sum(len(text.encode("utf-8")) for text in texts)
 
 
 @dataclass(frozen=True, slots=True)

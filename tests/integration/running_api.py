@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+import structlog
 import uvloop
 
 from config.schema import Api, Ca, Log, Server, Settings
@@ -73,6 +74,7 @@ class RunningApi:
         self._loop.close()
         for listener in self.sockets:
             listener.close()
+        structlog.reset_defaults()  # the worker's logging is for its whole process, which here is that of all tests
 
     def start(self) -> None:
         """Serve, as a new worker on the same sockets and data directory."""

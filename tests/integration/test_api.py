@@ -337,14 +337,19 @@ def test_the_certificate_names_every_place_that_is_served(api: RunningApi, name:
         assert connection.version() == "TLSv1.3"
 
 
-def test_an_unavailable_authority_is_503_with_a_time_to_come_back(api: RunningApi) -> None:
-    api.authority.fault = Unavailable("the disk is full")
+def test_an_unavailable_authority_is_503_with_a_time_to_come_back_and_the_log_says_why(
+    api: RunningApi, tmp_path: Path
+) -> None:
+    api.authority.fault = Unavailable(f"{tmp_path} is full")
     try:
-        answer = issue(api)
+        with capture_logs() as logged:
+            answer = issue(api)
     finally:
         api.authority.fault = None
     assert (answer.status, answer.headers["retry-after"]) == (503, "1")
-    assert answer.json()["detail"] == "the disk is full"
+    assert str(tmp_path) not in answer.body.decode()
+    (line,) = [event for event in logged if event.get("status") == 503]
+    assert str(tmp_path) in line["cause"], "the operator finds out why"
 
 
 def test_an_error_that_nobody_foresaw_tells_nothing_of_the_inside(api: RunningApi, tmp_path: Path) -> None:

@@ -83,6 +83,8 @@ def test_a_request_that_is_wrong_and_proven_is_read_or_refused(changes: list[Edi
 @example([("uri", "https://[::1%25eth0]/")])
 @example([("uri", "https://[v1.x]/")])
 @example([("ip", "fe80::1%eth0")])
+@example([("ip", "fe80::1%\x1b[31m\n")])
+@example([("uri", "https://[v7.host.example]/")])
 @example([("dns", "xn--" + "a" * 59)])
 def test_any_text_is_a_name_in_canonical_form_or_refused(requested: list[tuple[NameKind, str]]) -> None:
     try:
@@ -94,6 +96,8 @@ def test_any_text_is_a_name_in_canonical_form_or_refused(requested: list[tuple[N
     for name in certified:
         name.domain()
         name.address()
+        assert name.text.isascii()
+        assert name.text.isprintable()
 
 
 _label = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True).filter(lambda x: not x.startswith("xn--"))

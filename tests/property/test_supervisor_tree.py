@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor.child import SECOND, Cause, ChildSpec, Exit
-from supervisor.lifecycle import Policy, ReadBeat, RecordDeath, Signal, Start, State
+from supervisor.child_events import ReadBeat, RecordDeath, Signal, Start
+from supervisor.lifecycle import Policy, State
 from supervisor.restart import Limits, StartAgain, backoff, decide
 from supervisor.tree import (
     BlockReplaced,

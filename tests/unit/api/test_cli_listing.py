@@ -3,10 +3,10 @@
 from typing import Any
 
 from services.ca.messages import MAX_PAGE, Certificate, CertificatePage
-from services.cli import _listed
+from services.cli import _line, _listed
 
 
-def certificate(number: int) -> Certificate:
+def certificate(number: int, *names: str) -> Certificate:
     return Certificate(
         serial=f"{number:x}",
         certificate="",
@@ -15,7 +15,7 @@ def certificate(number: int) -> Certificate:
         not_after=0,
         profile="tls-server",
         subject="",
-        names=[],
+        names=list(names),
         issued_at=0,
         status="valid",
     )
@@ -59,3 +59,11 @@ def test_no_page_is_larger_than_the_server_gives() -> None:
     pages = Pages(total=3 * MAX_PAGE, page=MAX_PAGE)
     assert len(listed(pages, 2 * MAX_PAGE)[0]) == 2 * MAX_PAGE
     assert max(asked["limit"] for asked in pages.asked) == MAX_PAGE
+
+
+def test_a_name_cannot_make_the_terminal_do_anything() -> None:
+    """Whatever a record holds: an escape, a line end, a change of direction."""
+    line = _line(certificate(1, "host.example", "\x1b[31m\n\u202eé\U0001f600"))
+    assert line.endswith(r"host.example, \x1b[31m\n\u202e\xe9\U0001f600")
+    assert line.isascii()
+    assert line.isprintable()

@@ -26,15 +26,16 @@ def test_later_starts_use_the_same_token_and_leave_no_other_file(tmp_path: Path)
     assert os.listdir(tmp_path) == ["admin.token"]
 
 
-def test_a_left_over_of_a_crash_does_not_prevent_the_creation(tmp_path: Path) -> None:
-    (tmp_path / ".admin.token.unfinished").write_text("half a tok")
+def test_a_left_over_of_a_crash_does_not_prevent_the_creation_and_goes(tmp_path: Path) -> None:
+    (tmp_path / ".admin.token.0123.unfinished").write_text("half a tok")
     assert len(load_or_create(tmp_path / "admin.token")) >= 43
+    assert os.listdir(tmp_path) == ["admin.token"]
 
 
 def test_an_operators_own_token_is_used_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "admin.token"
     path.write_text(f"  {TOKEN}\n\n")
-    path.chmod(0o640)
+    path.chmod(0o400)
     assert load_or_create(path) == TOKEN
 
 
@@ -48,10 +49,11 @@ def test_a_file_without_a_token_is_refused_and_not_overwritten(tmp_path: Path, c
     assert path.read_bytes() == content
 
 
-def test_a_token_that_everybody_can_read_is_refused_with_the_command_that_mends_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o620, 0o610, 0o604, 0o602])
+def test_a_token_that_is_open_to_others_is_refused_with_the_command_that_mends_it(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "admin.token"
     path.write_text(TOKEN)
-    path.chmod(0o644)
+    path.chmod(mode)
     with pytest.raises(ConfigurationError, match=f"chmod 600 {path}"):
         load(path)
 

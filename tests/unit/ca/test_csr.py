@@ -10,6 +10,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from services.ca import csr
 from services.ca.messages import MAX_CSR_BYTES, Refusal, RefusalKind
+from services.ca.names import MAX_NAMES
 from tests.unit.ca.applicants import (
     ECDSA_WITH_SHA1,
     RequestDigest,
@@ -73,6 +74,33 @@ def test_the_common_name_is_the_name_only_when_there_are_no_alternative_names() 
 )
 def test_the_kind_of_a_common_name_is_seen_from_its_text(common_name: str, kind: str) -> None:
     assert csr.parse(pem(request(common_name=common_name))).names == ((kind, common_name),)
+
+
+def test_more_names_than_are_certified_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    csr.parse(pem(request(dns(*(f"h{n}.example" for n in range(MAX_NAMES))))))
+    monkeypatch.setattr(csr, "_requested_names", lambda _: pytest.fail("read"))
+    refused(pem(request(dns(*(f"h{n}.example" for n in range(MAX_NAMES + 1))))), "forbidden-name")
+
+
+def with_common_names(count: int) -> bytes:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"h{n}") for n in range(count)])
+    return pem(x509.CertificateSigningRequestBuilder(subject).sign(p256_key(), hashes.SHA256()))
+
+
+def test_more_common_names_than_are_certified_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(csr.parse(with_common_names(MAX_NAMES)).names) == MAX_NAMES
+    monkeypatch.setattr(csr, "_kind_of_text", lambda _: pytest.fail("read"))
+    refused(with_common_names(MAX_NAMES + 1), "forbidden-name")
+
+
+def test_a_long_subject_is_not_read_where_it_would_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csr.NameOID, "COMMON_NAME", None)  # so that reading the subject would end otherwise
+    assert "without subject alternative names" in refused(with_common_names(3000), "malformed")
+
+
+def test_the_largest_key_leaves_room_for_a_common_name() -> None:
+    sent = request(common_name="a" * 60, key=rsa_key(8192)) if False else request(common_name="a" * 60, key=rsa_key())
+    assert len(sent.tbs_certrequest_bytes) + (8192 - 2048) // 8 < csr.MAX_OCTETS_WITH_COMMON_NAME / 2
 
 
 def test_a_request_without_any_name_is_read_as_such() -> None:

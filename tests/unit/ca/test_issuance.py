@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 from cryptography.x509.verification import PolicyBuilder, Store
@@ -126,6 +127,17 @@ def test_a_first_name_too_long_for_a_common_name_leaves_the_subject_empty_and_th
     leaf = issued(pem(request(dns(too_long))))
     assert list(leaf.subject) == []
     assert alternative_names(leaf).critical
+
+
+@pytest.mark.parametrize("zone", ["\x1b[31mPWNED\n", "é" * 50, "\U0001f600" * 9000])
+def test_no_text_gets_into_a_certificate_as_the_zone_of_an_address(zone: str) -> None:
+    """Not even where networks are allowed: such an address is in them."""
+    unchecked = x509.NameAttribute(NameOID.COMMON_NAME, f"fe80::1%{zone}", _validate=False)
+    sent = x509.CertificateSigningRequestBuilder(x509.Name([unchecked])).sign(p256_key(), hashes.SHA256())
+    for settings in ({}, {"allowed_names": ("fe80::/10",)}):
+        with pytest.raises(Refusal) as caught:
+            decided(pem(sent), **settings)
+        assert caught.value.kind in ("forbidden-name", "malformed")
 
 
 def test_names_of_a_client_get_into_its_certificate() -> None:

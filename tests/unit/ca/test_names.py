@@ -3,7 +3,7 @@
 import pytest
 
 from services.ca.messages import Refusal
-from services.ca.names import MAX_NAMES, Name, NameKind, NamePolicy, validated
+from services.ca.names import MAX_A_LABELS, MAX_NAMES, Name, NameKind, NamePolicy, validated
 
 ALL_KINDS: tuple[NameKind, ...] = ("dns", "ip", "email", "uri")
 
@@ -54,6 +54,7 @@ def test_a_good_dns_name_is_certified_in_lower_case(text: str, expected: str) ->
         "host.example\n",
         "host.example\0.evil.example",
         "bücher.example",
+        "\u212a.example",
         "a" * 64 + ".example",
         ".".join(["a" * 50] * 5),
         "192.0.2.1",
@@ -102,6 +103,21 @@ def test_an_address_that_is_not_one_hosts_is_refused(text: str) -> None:
     refusal("ip", text)
 
 
+@pytest.mark.parametrize("zone", ["eth0", "\x1b[31mPWNED\n", "\0", "é" * 50, "\U0001f600" * 9000])
+def test_an_address_with_a_zone_is_refused_whatever_the_zone_holds(zone: str) -> None:
+    """The standard library takes any text for a zone and keeps it."""
+    detail = refusal("ip", f"fe80::1%{zone}").detail
+    assert detail.isprintable()
+    assert len(detail) < 500
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+@pytest.mark.parametrize("character", ["\x1b", "\n", "\0", " ", "\x7f", "\u202e", "é"])
+def test_a_name_that_is_not_visible_ascii_is_refused(kind: NameKind, character: str) -> None:
+    text = {"dns": "host{}.example", "ip": "fe80::1%{}", "email": "user{}@host.example", "uri": "urn:x:{}"}[kind]
+    assert "is not visible ASCII" in refusal(kind, text.format(character)).detail
+
+
 def test_the_domain_of_an_email_address_is_in_lower_case_and_its_local_part_as_written() -> None:
     assert canonical("email", "First.Last+tag@Host.Example") == "First.Last+tag@host.example"
 
@@ -134,6 +150,9 @@ def test_a_bad_email_address_is_refused(text: str) -> None:
         ("HTTPS://host.example:8443/a?b#c", "https://host.example:8443/a?b#c"),
         ("urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6", "urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6"),
         ("https://[2001:db8::1]/", "https://[2001:db8::1]/"),
+        ("https://[2001:db8::1]:8443/", "https://[2001:db8::1]:8443/"),
+        ("https://192.0.2.1?a=b@c", "https://192.0.2.1?a=b@c"),
+        ("https://host.example:", "https://host.example:"),
     ],
 )
 def test_an_absolute_uri_is_certified(text: str, expected: str) -> None:
@@ -156,6 +175,23 @@ def test_an_absolute_uri_is_certified(text: str, expected: str) -> None:
         "https://host.example/a b",
         "https://host.example/%zz",
         "https://[::1/",
+        "https://[fe80::1%25eth0]/",
+        "https://[::ffff:192.0.2.1]/",
+        "https://[::]/",
+        "https://0.0.0.0/",
+        "https://[v7.host.example]/",
+        "https://[192.0.2.1]/",
+        "https://[host.example]/",
+        "https://host.example:80:90/",
+        "https://host%2eexample/",
+        "https:host.example/",
+        "https:/host.example/",
+        "HTTPS:host.example/",
+        "http:host.example",
+        "ws:host.example",
+        "wss:host.example",
+        "ftp:host.example",
+        "spiffe:host.example/web",
         "https://host.example/\r\nx",
         "1https://host.example/",
         "https://host.example/" + "a" * 2048,
@@ -190,6 +226,25 @@ def test_one_name_more_than_the_limit_is_refused_and_the_limit_is_not() -> None:
     assert len(validated(names[:MAX_NAMES], ALL_KINDS)) == MAX_NAMES
     with pytest.raises(Refusal, match=f"at most {MAX_NAMES}"):
         validated(names, ALL_KINDS)
+
+
+def a_labels(count: int) -> list[tuple[NameKind, str]]:
+    labels = (f"{chr(0xE0 + n // 20)}{chr(0x430 + n % 20)}".encode("punycode").decode("ascii") for n in range(count))
+    return [("dns", f"xn--{label}.example") for label in labels]
+
+
+def test_more_internationalised_labels_than_the_limit_are_refused_before_any_is_decoded() -> None:
+    """Each takes a fraction of a millisecond: enough of them would stop the event loop."""
+    assert len(validated(a_labels(MAX_A_LABELS), ALL_KINDS)) == MAX_A_LABELS
+    with pytest.raises(Refusal, match=f"at most {MAX_A_LABELS}"):
+        validated(a_labels(MAX_A_LABELS + 1), ALL_KINDS)
+    with pytest.raises(Refusal, match=f"at most {MAX_A_LABELS}"):
+        validated([("dns", f"XN--{n}.example") for n in range(MAX_A_LABELS + 1)], ALL_KINDS)
+
+
+def test_an_internationalised_label_that_many_names_share_counts_once() -> None:
+    names: list[tuple[NameKind, str]] = [("dns", f"h{n}.xn--bcher-kva.example") for n in range(MAX_NAMES)]
+    assert len(validated(names, ALL_KINDS)) == MAX_NAMES
 
 
 def allows(policy: NamePolicy, kind: NameKind, text: str) -> bool:
@@ -238,6 +293,18 @@ def test_an_ip_network_in_a_list_covers_its_addresses_wherever_they_stand() -> N
     assert not allows(policy, "uri", "https://10.1.3.4/")
     assert not allows(policy, "ip", "192.0.2.1")
     assert not allows(policy, "dns", "host.example")
+
+
+@pytest.mark.parametrize(
+    "text", ["https://secret.example/", "HTTPS://A.SECRET.example:443", "x://secret.example?", "x://secret.example#/"]
+)
+def test_a_denied_name_does_not_get_through_as_the_host_of_a_uri(text: str) -> None:
+    assert not allows(NamePolicy.of([], ["secret.example"]), "uri", text)
+
+
+@pytest.mark.parametrize("text", ["https://10.0.0.1/", "https://10.0.0.1:1", "https://[2001:db8::1]:1/"])
+def test_a_denied_address_does_not_get_through_as_the_host_of_a_uri(text: str) -> None:
+    assert not allows(NamePolicy.of([], ["10.0.0.0/8", "2001:db8::/32"]), "uri", text)
 
 
 def test_what_is_denied_stays_denied_although_it_is_allowed() -> None:

@@ -178,6 +178,21 @@ def test_a_page_is_bounded_in_octets_and_always_holds_one(tmp_path: Path) -> Non
     on_record(tmp_path, test)
 
 
+def test_the_weight_of_a_page_counts_octets_not_characters(tmp_path: Path) -> None:
+    """Four octets a character: eight such certificates are more than a page, and their characters are not."""
+
+    async def test(record: Storage) -> None:
+        wide = "\U0001f600" * (storage.MAX_PAGE_OCTETS // 32)
+        await issue(record, *(reservation(n, (wide,)) for n in range(1, 9)))
+        page = await record.page(listing.query(ListCertificates(), NOW), 100)
+        assert page.next_cursor is not None
+        written = sum(len(text.encode()) for issued in page.certificates for text in (issued.subject, *issued.names))
+        assert written <= storage.MAX_PAGE_OCTETS
+        assert await walk(record) == [8, 7, 6, 5, 4, 3, 2, 1]
+
+    on_record(tmp_path, test)
+
+
 @pytest.mark.parametrize(
     "filters",
     [

@@ -24,8 +24,10 @@ from tests.unit.monitoring.snapshots import (
     tree,
 )
 
-FAILED = "failed: it died too often after 7 restarts; next try within 300 s; `trustchain status` and the log show "
-FAILED += "how it died"
+FAILED = (
+    "failed after 7 restarts: it dies again and again (then it is tried every 300 s) or cannot work as configured; "
+)
+FAILED += "`trustchain status` and the log say which"
 CA, API = SERVICES.index("ca"), SERVICES.index("api")
 
 

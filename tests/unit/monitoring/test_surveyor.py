@@ -1,11 +1,14 @@
 """The survey of the host, and that nobody waits for one that hangs."""
 
 import asyncio
+import errno
 import os
 import threading
 from collections.abc import Iterable
 from typing import cast
 
+import psutil
+import pytest
 import structlog
 from structlog.testing import capture_logs
 
@@ -37,6 +40,14 @@ def test_proportional_memory_is_kept_between_deep_surveys() -> None:
     assert survey.take((os.getpid(),), deep=False).processes[os.getpid()].proportional_bytes == first
 
 
+def test_a_process_that_cannot_be_looked_at_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_descriptor_left(_: int) -> psutil.Process:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(psutil, "Process", no_descriptor_left)
+    assert Survey("/").take((os.getpid(),), deep=True).processes == {}
+
+
 def test_a_file_system_that_cannot_be_read_has_no_size() -> None:
     assert disk("/no/such/directory").total == 0
 
@@ -57,12 +68,15 @@ class Source:
 
     def __init__(self) -> None:
         self.taken: list[bool] = []
+        self.failure: Exception | None = None
         self.go_on = threading.Event()
         self.go_on.set()
 
     def take(self, _: Iterable[int], *, deep: bool) -> Facts:
         self.taken.append(deep)
         self.go_on.wait(10)
+        if self.failure is not None:
+            raise self.failure
         return facts(START)
 
 
@@ -108,6 +122,28 @@ def test_nobody_waits_for_a_survey_that_hangs_and_no_second_one_is_started() -> 
     asyncio.run(work())
     assert bench.source.taken == [True]
     assert len(bench.listener.told) == 1
+
+
+def test_a_survey_that_fails_fails_nobody_else_is_told_once_and_is_tried_again() -> None:
+    bench = Bench()
+
+    async def refreshed(failure: Exception | None) -> None:
+        bench.source.failure = failure
+        bench.now += 2 * SECOND
+        await bench.surveyor.refresh()
+
+    async def work() -> None:
+        await refreshed(OSError(errno.EMFILE, "Too many open files"))
+        await refreshed(OSError(errno.EMFILE, "Too many open files"))
+        assert not bench.listener.told
+        await refreshed(None)
+        await refreshed(OSError(errno.EMFILE, "Too many open files"))
+
+    with capture_logs() as lines:
+        asyncio.run(work())
+    assert len(bench.source.taken) == 4
+    assert len(bench.listener.told) == 1
+    assert [line["event"] for line in lines] == ["the survey of the host failed; it is tried again"] * 2
 
 
 def test_an_alert_is_logged_when_it_fires_and_when_it_resolves() -> None:

@@ -9,34 +9,27 @@ import pytest
 from config.inheritance import EXIT_CONFIG
 from monitoring.block import CHILD_STATES
 from supervisor.child import SECOND, Cause, ChildSpec, Exit
-from supervisor.errors import CONFIGURATION_ERROR
-from supervisor.lifecycle import (
-    ALIVE,
-    KILL_AGAIN_NS,
-    TABLE,
+from supervisor.child_events import (
     Abort,
     Beat,
     Begin,
-    Child,
     Died,
     Dismiss,
     Due,
     End,
     Event,
     Excuse,
-    Policy,
     ReadBeat,
     Ready,
     RecordDeath,
     Renew,
-    Result,
     Signal,
     Start,
-    State,
     Stuck,
     Want,
-    step,
 )
+from supervisor.errors import CONFIGURATION_ERROR
+from supervisor.lifecycle import ALIVE, KILL_AGAIN_NS, TABLE, Child, Policy, Result, State, step
 from supervisor.restart import History, Limits
 
 NOW = 1_000 * SECOND
