@@ -61,6 +61,8 @@ class RunningApi:
         self._worker: Worker | None = None
 
     def __enter__(self) -> Self:
+        # The worker's logging is for its whole process, which here is that of all tests: it is given back at the end.
+        self._logging = structlog.get_config()
         logs.configure(Log(level="warning"), "api", 0)
         self.run(self.authority.start())
         self.start()
@@ -74,7 +76,7 @@ class RunningApi:
         self._loop.close()
         for listener in self.sockets:
             listener.close()
-        structlog.reset_defaults()  # the worker's logging is for its whole process, which here is that of all tests
+        structlog.configure(**self._logging)
 
     def start(self) -> None:
         """Serve, as a new worker on the same sockets and data directory."""

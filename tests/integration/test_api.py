@@ -6,11 +6,13 @@ import ssl
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from cryptography import x509
 
+from services.api import server
 from services.api.routes import PEM_CHAIN
 from services.ca.messages import IssueRequest
 from services.errors import Unavailable
@@ -338,18 +340,19 @@ def test_the_certificate_names_every_place_that_is_served(api: RunningApi, name:
 
 
 def test_an_unavailable_authority_is_503_with_a_time_to_come_back_and_the_log_says_why(
-    api: RunningApi, tmp_path: Path
+    api: RunningApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    logged: list[dict[str, Any]] = []
+    log = SimpleNamespace(info=lambda _, **values: logged.append(values), debug=lambda *_, **__: None)
+    monkeypatch.setattr(server, "_log", log)
     api.authority.fault = Unavailable(f"{tmp_path} is full")
     try:
-        with capture_logs() as logged:
-            answer = issue(api)
+        answer = issue(api)
     finally:
         api.authority.fault = None
     assert (answer.status, answer.headers["retry-after"]) == (503, "1")
     assert str(tmp_path) not in answer.body.decode()
-    (line,) = [event for event in logged if event.get("status") == 503]
-    assert str(tmp_path) in line["cause"], "the operator finds out why"
+    assert [(line["status"], line["cause"]) for line in logged] == [(503, f"unavailable: {tmp_path} is full")]
 
 
 def test_an_error_that_nobody_foresaw_tells_nothing_of_the_inside(api: RunningApi, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import concurrent.futures
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -48,6 +49,39 @@ def test_connections_that_say_nothing_do_not_keep_others_out(directory: Path) ->
         assert time.monotonic() - started < 4.0, "well below the limit for handshakes"
         assert api.metrics.gauge("trustchain_api_connections").value <= 8
         assert api.count("trustchain_api_connections_ended_total", reason="room") >= 7
+
+
+def test_a_stream_of_connections_that_say_nothing_does_not_keep_others_out(directory: Path) -> None:
+    """All places are always taken, and by connections that have just come: five times as many as there are places in
+    each second, from the client's own address. It still gets every answer."""
+    with RunningApi(directory, max_connections=20) as api, ExitStack() as opened:
+        stop = threading.Event()
+
+        def flood() -> None:
+            while not stop.wait(0.01):
+                opened.enter_context(silent(api.port))
+
+        flooding = threading.Thread(target=flood)
+        flooding.start()
+        try:
+            eventually("room is made", lambda: api.count("trustchain_api_connections_ended_total", reason="room"), 10.0)
+            for _ in range(5):
+                started = time.monotonic()
+                assert issue(api) == 201
+                assert time.monotonic() - started < 3.0
+                stop.wait(0.4)
+        finally:
+            stop.set()
+            flooding.join()
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="this host has no IPv6")
+def test_the_connections_of_an_ipv6_client_are_counted_by_its_network(directory: Path) -> None:
+    """It has 2**64 addresses to come from."""
+    with RunningApi(directory) as api, socket.create_connection(api.sockets[1].getsockname()[:2], timeout=10):
+        eventually("it is accepted", lambda: api.metrics.gauge("trustchain_api_connections").value == 1, 10.0)
+        assert api.service is not None
+        assert [occupant.address for occupant in api.service._connections._open] == ["::/64"]
 
 
 def test_idle_connections_make_room(directory: Path) -> None:
