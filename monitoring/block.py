@@ -13,6 +13,7 @@ Rules, beyond the layout in monitoring.layout:
 
 import os
 import re
+import secrets
 import stat
 import struct
 import time
@@ -65,6 +66,7 @@ __all__ = (
     "SlotWriter",
     "Verdict",
     "block_path",
+    "find_block",
 )
 
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where SharedMemory puts its files; they are opened without following links
@@ -77,6 +79,31 @@ def block_path(name: str) -> Path:
     if not _NAME.fullmatch(name):
         raise BlockError(f"{name!r} is not a block name: letters, digits, '_', '.' and '-' only")
     return _SHARED_MEMORY / name
+
+
+def find_block(name: str, owner: int) -> str:
+    """Name of the block that user `owner` created as `name`; `name` itself if there is none."""
+    found = [path for path in (block_path(name), *_alternatives(name)) if _owned_by(path, owner)]
+    return found[-1].name if found else name
+
+
+def _free_name(name: str) -> str:
+    """Remove debris. Everybody may write to /dev/shm: who holds the name must not keep us from starting."""
+    for debris in (block_path(name), *_alternatives(name)):
+        with suppress(OSError):
+            debris.unlink()
+    return f"{name}-{secrets.token_hex(8)}" if os.path.lexists(block_path(name)) else name
+
+
+def _alternatives(name: str) -> list[Path]:
+    return sorted(_SHARED_MEMORY.glob(f"{name}-*"))
+
+
+def _owned_by(path: Path, owner: int) -> bool:
+    try:
+        return path.stat(follow_symlinks=False).st_uid == owner
+    except OSError:
+        return False
 
 
 class Block:
@@ -102,19 +129,18 @@ class Block:
 
     @classmethod
     def create(cls, name: str, slots: int = 16) -> "Block":
-        """Create the block with all of its memory reserved, removing a left-over one of the same name.
+        """Create the block with all of its memory reserved, removing left-over ones of the same name.
 
-        The caller holds the lock of the data directory, so a block of that name is debris. Raises BlockError.
+        The caller holds the lock of the data directory, so a block of that name is debris. Where somebody else holds
+        the name, `.name` becomes a longer one. Raises BlockError.
         """
+        name = _free_name(name)
         path = block_path(name)
         header = Header(slots, os.getpid(), time.monotonic_ns(), time.time_ns())
         try:
-            path.unlink(missing_ok=True)
             memory = SharedMemory(name, create=True, size=header.size)
         except OSError as error:
-            raise BlockError(
-                f"cannot create {path}: {error.strerror}; remove it or make it writable for this user"
-            ) from error
+            raise BlockError(f"cannot create {path}: {error.strerror}") from error
         try:
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
             memory.close()

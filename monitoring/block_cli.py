@@ -4,6 +4,7 @@ The text form is for people: ages instead of times, exported units. The JSON for
 nanoseconds, recorded units, every bucket that is not empty.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -13,7 +14,8 @@ import msgspec
 
 from config.cli import settings_options
 from config.loader import Loaded
-from monitoring.block import BlockError, BlockReader
+from config.paths import Paths
+from monitoring.block import BlockError, BlockReader, find_block
 from monitoring.histogram import HistogramValue, scale_of
 from monitoring.layout import VERSION, Board
 from monitoring.snapshot import Decoder, Series, SlotSnapshot, Snapshot
@@ -36,7 +38,7 @@ def dump(loaded: Loaded, path: str | None, as_json: bool) -> None:
     It is the block at PATH (a file, or a name in /dev/shm), or that of the tree which runs with these settings.
     """
     try:
-        reader = BlockReader.open(path or loaded.settings.paths.block_name)
+        reader = BlockReader.open(path or _running(loaded.settings.paths))
         try:
             snapshot = Decoder().decode(reader.read())
         finally:
@@ -47,6 +49,15 @@ def dump(loaded: Loaded, path: str | None, as_json: bool) -> None:
         click.echo(msgspec.json.encode(as_object(snapshot)))
     else:
         click.echo("\n".join(as_lines(str(reader.path), snapshot)))
+
+
+def _running(paths: Paths) -> str:
+    """The block of the tree on this data directory, which belongs to whom the directory belongs to."""
+    try:
+        owner = paths.data_dir.stat().st_uid
+    except OSError:
+        owner = os.geteuid()
+    return find_block(paths.block_name, owner)
 
 
 def as_object(snapshot: Snapshot) -> dict[str, object]:

@@ -51,12 +51,13 @@ class Blocks:
         self._create = create
         self._specs = specs
         self._log = log
+        self.name = ""
         self._block: Block | None = self._make()
         self._made_at = 0
-        self.name = self._block.name
 
     def _make(self) -> Block:
         block = self._create()
+        self.name = block.name
         for spec in self._specs:
             block.assign(spec.slot, spec.name, spec.index)
         return block
