@@ -77,6 +77,7 @@ class Renew:
 
 Event = Begin | Due | Ready | Died | Beat | Excuse | End | Abort | Dismiss | Want | Renew
 
+
 @dataclass(frozen=True, slots=True)
 class Start:
     """Start a process as this generation."""

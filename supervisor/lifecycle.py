@@ -300,9 +300,7 @@ def _ended(child: Child, event: Died, now: int, policy: Policy) -> Result:
 
 
 def _after_death(child: Child, event: Died, ready_for: int | None, now: int, policy: Policy) -> Result:
-    decision = decide(
-        policy.restart, child.spec.restart, child.history, event.exit, ready_for, now, event.luck
-    )
+    decision = decide(policy.restart, child.spec.restart, child.history, event.exit, ready_for, now, event.luck)
     match decision:
         case StartAgain(at=at, why=why, history=history) if at > now:
             return replace(child, state=State.BACKOFF, deadline=at, history=history, detail=why), ()
@@ -355,7 +353,5 @@ _ROWS: Final[dict[type[Event], tuple[Transition, ...]]] = {
 }  # fmt: skip
 
 TABLE: Final[dict[tuple[State, type[Event]], Transition]] = {
-    (state, event): transition
-    for event, row in _ROWS.items()
-    for state, transition in zip(State, row, strict=True)
+    (state, event): transition for event, row in _ROWS.items() for state, transition in zip(State, row, strict=True)
 }

@@ -6,12 +6,15 @@ Rules:
   child has failed.
 - A death after a stable life starts the child again at once and forgets the early deaths. A child whose stable lives
   end more than `10 * intensity` times within a period is crashing in a loop all the same: those deaths count as early.
+- SIGKILL comes from outside (an operator, the kernel short of memory) and says nothing about the child. One that had
+  become ready counts as stable then, however young it was.
 - A failed child gets one start every `failed_retry_ns`; dying early then, it has failed again, without further tries.
 - Exit code 78 is a configuration error: failed, and not tried again before the operator asks.
 - A permanent child is started again after every death, a transient one unless it exited with 0, a temporary one never.
 """
 
 from dataclasses import dataclass
+from signal import SIGKILL
 from typing import Final
 
 from config.topology import RestartPolicy
@@ -86,7 +89,7 @@ def decide(
         return Fail(None, "configuration error (exit code 78); start it again after correcting it", History())
     if restart == "temporary" or (restart == "transient" and died.code == 0):
         return Finish(f"finished ({died})")
-    if ready_for is not None and ready_for >= limits.stable_ns:
+    if ready_for is not None and (ready_for >= limits.stable_ns or died.signal == SIGKILL):
         stable = _within_period(limits, history.stable, now)
         if len(stable) <= RAPID_FACTOR * limits.intensity:
             return StartAgain(now, "at once", History(stable=stable))

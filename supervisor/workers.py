@@ -164,9 +164,7 @@ class Workers:
         for descriptor, take in watched:
             self._registry.watch(descriptor, selectors.EVENT_READ, self._guarded(worker, descriptor, take))
 
-    def _guarded(
-        self, worker: Worker, descriptor: int, take: Callable[[Worker], None]
-    ) -> Callable[[int], None]:
+    def _guarded(self, worker: Worker, descriptor: int, take: Callable[[Worker], None]) -> Callable[[int], None]:
         def guarded(_events: int) -> None:
             try:
                 take(worker)

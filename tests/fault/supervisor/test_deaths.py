@@ -28,7 +28,6 @@ def test_a_killed_worker_answers_again_at_once_on_the_same_socket(
     seconds = []
     for _ in range(15):
         pid, generation = who_answers(port)
-        time.sleep(0.12)  # stable: otherwise the next start is delayed, as it should be
         began = time.monotonic()
         os.kill(pid, signal.SIGKILL)
         # A connection made while nobody runs waits in the backlog; one made to the dying process may be cut off.

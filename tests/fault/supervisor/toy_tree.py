@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from config.paths import Paths
+from monitoring.block import block_path
 from supervisor.control_client import NotRunningError, ask
 from supervisor.messages import DeathRecord, Reply, Request, WorkerStatus
 from tests.rig import processes
@@ -57,7 +58,9 @@ class ToyTree:
         """Start it and return at once; its output goes to `log_path`."""
         overrides = [f"supervisor.{key}={value}" for key, value in {**QUICK, **self.limits}.items()]
         command = [*self.prefix, sys.executable, "-m", "tests.fault.supervisor.run_toys", str(self.data_dir)]
-        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), **self.environment}
+        others = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        # As the first variable: process titles are written where it stands, and the fork server takes it away.
+        environment = {"PYTHONPATH": str(REPOSITORY), **others, **self.environment}
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, self.services, *overrides, *self.sets],
@@ -185,12 +188,14 @@ class ToyTree:
         return time.monotonic() - began
 
     def destroy(self) -> None:
-        """End whatever is left."""
+        """End whatever is left, and remove its block."""
         if self.process is not None:
             known = self._known | processes.family(self.process.pid)
             self.process.kill()
             self.process.wait()
             processes.kill_all(known)
+            # Its resource tracker would have done this, had it lived.
+            block_path(self.paths.block_name).unlink(missing_ok=True)
 
 
 def who_answers(port: int, timeout: float = 10.0) -> tuple[int, int]:

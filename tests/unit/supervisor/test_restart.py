@@ -81,13 +81,21 @@ def test_a_child_that_dies_soon_after_every_stable_life_is_slowed_down_in_the_en
     assert decision.at > allowed * SECOND
 
 
-def test_twenty_kills_of_a_stable_worker_in_a_row_never_slow_it_down() -> None:
+def test_twenty_kills_in_a_row_never_slow_down_a_worker_that_gets_ready_each_time() -> None:
     history = History()
     for death in range(20):
-        decision = after(history, death * SECOND, ready_for=SECOND // 2, died=Exit(signal=9))
+        now = death * SECOND // 10
+        decision = after(history, now, ready_for=SECOND // 100, died=Exit(signal=9))
         assert isinstance(decision, StartAgain)
-        assert decision.at == death * SECOND
+        assert decision.at == now
         history = decision.history
+
+
+@pytest.mark.parametrize(("ready_for", "died"), [(None, Exit(signal=9)), (SECOND // 100, Exit(signal=11))])
+def test_a_kill_before_readiness_and_a_crash_soon_after_it_are_early_deaths(ready_for: int | None, died: Exit) -> None:
+    decision = after(History(), SECOND, ready_for=ready_for, died=died)
+    assert isinstance(decision, StartAgain)
+    assert decision.at > SECOND
 
 
 def test_a_retry_that_dies_early_has_failed_again_at_once() -> None:

@@ -76,7 +76,7 @@ def test_status_without_a_supervisor_says_where_it_looked(tmp_path: Path) -> Non
 
 
 def test_the_announcement_tells_urls_paths_and_commands_that_work_as_they_stand(tmp_path: Path) -> None:
-    settings = load(None, None, tmp_path, ["api.addresses=[\"0.0.0.0\"]"], {}).settings
+    settings = load(None, None, tmp_path, ['api.addresses=["0.0.0.0"]'], {}).settings
     text = "\n".join(announcement(settings, topology(settings), "--data-dir 'a b'", "AA:BB"))
     assert "monitoring: http://127.0.0.1:9090/, http://[::1]:9090/" in text
     assert "api: https://127.0.0.1:8443/" in text
