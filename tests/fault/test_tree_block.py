@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from config.paths import Paths
 from tests.rig.load import Load
 from tests.rig.tree import Tree
 
@@ -35,7 +34,7 @@ def _remove(segment: Path) -> None:
 def test_a_damaged_block_is_rebuilt_and_nothing_acknowledged_is_lost(
     tree: Tree, damage: Callable[[Path], None]
 ) -> None:
-    segment = Path("/dev/shm") / Paths(tree.data_dir.resolve(), tree.data_dir / "run").block_name
+    segment = tree.segment
     size, identity = segment.stat().st_size, segment.stat().st_ino
     with Load(tree) as load:
         damage(segment)

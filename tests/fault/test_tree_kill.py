@@ -3,7 +3,6 @@
 import signal
 import statistics
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -49,7 +48,7 @@ def test_the_supervisor_killed_leaves_no_orphan_and_no_debris(tree: Tree) -> Non
     assert tree.kill_supervisor() <= 1.0
     tree.start_healthy()
     assert tree.certificates().keys() >= listed
-    segment = _segment(tree)
+    segment = tree.segment
     assert segment.exists()
     assert tree.stop() == 0
     assert not segment.exists(), "the metrics block is left in /dev/shm"
@@ -90,7 +89,3 @@ def test_every_death_is_recorded(tree: Tree) -> None:
     recovery(tree, "ca", pid, kill)
     records = Paths(tree.data_dir, tree.data_dir / "run").deaths.read_text().splitlines()
     assert any("SIGKILL" in record and '"ca"' in record for record in records), records
-
-
-def _segment(tree: Tree) -> Path:
-    return Path("/dev/shm") / Paths(tree.data_dir.resolve(), tree.data_dir / "run").block_name

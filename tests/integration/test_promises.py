@@ -9,7 +9,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from config.paths import Paths
 from tests.rig.figures import READERS
 from tests.rig.peers import require_namespaces
 from tests.rig.polling import eventually
@@ -33,7 +32,7 @@ _PRODUCT_PROCESSES = ("prometheus", "grafana", "jaeger", "alertmanager", "node_e
 
 def test_native_monitoring(tree: Tree) -> None:
     """Every worker writes what it does into one block of shared memory; one process of the tree reads and serves it."""
-    segment = Path("/dev/shm") / Paths(tree.data_dir.resolve(), tree.data_dir / "run").block_name
+    segment = tree.segment
     assert segment.exists()
     mapped = {service: str(segment) in _maps(tree.worker_pid(service)) for service in SERVICES}
     assert all(mapped.values()), f"the block is not mapped by: {[name for name, found in mapped.items() if not found]}"

@@ -20,6 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from config.paths import Paths
+from monitoring.block import block_path
 from tests.rig import processes
 from tests.rig.polling import eventually
 from tests.rig.ports import free_port
@@ -247,6 +249,11 @@ class Tree:
         self._known |= found
         return found
 
+    @property
+    def segment(self) -> Path:
+        """The metrics block."""
+        return block_path(Paths(self.data_dir.resolve(), self.data_dir / "run").block_name)
+
     def stop(self) -> int:
         """SIGTERM, then the exit code; AssertionError when it does not end, or leaves a process behind."""
         assert self.process is not None, "this tree is not started"
@@ -295,6 +302,8 @@ class Tree:
             self.process.kill()
             self.process.wait()
             processes.kill_all(known)
+            # Its resource tracker would have done this, had it lived.
+            self.segment.unlink(missing_ok=True)
             self.process = None
         processes.kill_all(self._known)
 
