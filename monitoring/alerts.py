@@ -21,8 +21,10 @@ from typing import Final, Literal
 
 from config.schema import AlertThresholds
 from monitoring.component_health import ComponentHealth
+from monitoring.history import Served
 from monitoring.hysteresis import ENTER_NS, LEAVE_NS, Latch
-from monitoring.scoring import MB, SECOND
+from monitoring.scoring import MB, SECOND, span
+from monitoring.window import Traffic
 
 MAX_RESOLVED: Final = 64
 DOWN_AFTER_NS: Final = 2 * SECOND
@@ -51,8 +53,10 @@ class Rule:
     def summary(self, reading: "Reading") -> str:
         """One sentence: component, figure, threshold, and the reason if there is one."""
         value, limit = _figure(reading.value, self.unit), _figure(self.threshold, self.unit)
-        sentence = f"{reading.component}: {self.what} {value} is {self.side} {limit}"
-        sentence += f" ({self.setting})" if self.setting else ""
+        figure = f"{self.what} {value} is {self.side} {limit}"
+        if not self.setting:  # what is wrong says more than the score that it leads to
+            return f"{reading.reason or reading.component + ': no reason known'} ({figure})"
+        sentence = f"{reading.component}: {figure} ({self.setting})"
         return f"{sentence}; {reading.reason}" if reading.reason else sentence
 
 
@@ -105,26 +109,36 @@ def rules(thresholds: AlertThresholds) -> tuple[Rule, ...]:
     )
 
 
-def readings(component: ComponentHealth, availability: float | None) -> Iterable[Reading]:
-    """Yield the figures that a component has to offer right now; `availability` is a share, None when not known yet."""
+def readings(component: ComponentHealth, served: Served | None) -> Iterable[Reading]:
+    """Yield the figures that a component has to offer right now; `served` is None when not known yet."""
     name, traffic, recent = component.name, component.traffic, component.recent
-    yield Reading("component_down", name, component.score, {}, next(iter(component.issues), ""))
+    lost = {loss.factor: round(loss.amount, 4) for loss in component.losses if loss.amount}
+    yield Reading("component_down", name, component.score, lost, next(iter(component.issues), ""))
     if traffic.success_rate is not None:
-        evidence = {"window_seconds": round(traffic.seconds, 1), "requests": traffic.requests, "errors": traffic.error}
-        yield Reading("success_rate_low", name, traffic.success_rate, evidence)
+        yield Reading("success_rate_low", name, traffic.success_rate, *_failures(traffic))
     p99 = traffic.duration(0.99)
     if component.p99_target is not None and p99 is not None:
         evidence = {"window_seconds": round(traffic.seconds, 1), "requests": traffic.durations.count}
         yield Reading("cert_issuance_slow", name, p99 * 1000, evidence)
     if recent.error_rate is not None:
-        evidence = {"window_seconds": round(recent.seconds, 1), "requests": recent.requests, "errors": recent.error}
-        yield Reading("error_rate_high", name, recent.error_rate, evidence)
+        yield Reading("error_rate_high", name, recent.error_rate, *_failures(recent))
     resident = [(w.process.resident_bytes, w.slot.pid) for w in component.workers if w.process]
     if resident:
         heaviest, pid = max(resident)
         yield Reading("memory_high", name, heaviest / MB, {"pid": pid})
-    if availability is not None:
-        yield Reading("availability_low", name, availability, {})
+    if served is not None:
+        evidence = {
+            "window_seconds": round(served.observed_ns / SECOND),
+            "down_seconds": round(served.down_ns / SECOND),
+        }
+        reason = f"it did not serve for {span(served.down_ns)} of the last {span(served.observed_ns)}"
+        yield Reading("availability_low", name, served.share, evidence, reason)
+
+
+def _failures(traffic: Traffic) -> tuple[Evidence, str]:
+    seconds, requests, errors = traffic.seconds, traffic.requests, traffic.error
+    evidence = {"window_seconds": round(seconds, 1), "requests": requests, "errors": errors}
+    return evidence, f"{errors} of {requests} requests of the last {seconds:.0f} s failed; its log says why"
 
 
 class Alerts:

@@ -39,6 +39,8 @@ from monitoring.surveyor import Surveyor
 from monitoring.system import Build, Clock, MonitoringSystem
 
 DRAIN_SHARE: Final = 0.8
+NOTED_LOOKS: Final = 50
+NOTED_LOOK_SECONDS: Final = 0.01
 FORMATS: Final = MetricsExporter().formats
 """Looked up here already, so that the fork server imports the exporters once for all monitoring workers to come."""
 _PR_SET_PDEATHSIG: Final = 1
@@ -149,14 +151,14 @@ class _Life:
     async def live(self) -> None:
         self._watch()
         self._beat()
-        connections = self._serve()
         await self._surveyor.refresh()
         self._probe()
         tick = asyncio.create_task(self._keep_ticking())
         probing = asyncio.create_task(self._keep_probing())
         stop = asyncio.create_task(self._stop.wait())
         gc.freeze()  # what was loaded to start is never garbage: collections need not look at it again
-        self._say_ready()
+        await self._become_ready()
+        connections = self._serve()
         done, _ = await asyncio.wait((tick, probing, stop), return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()  # an error of tick or probe ends this process: its parent knows what to do
@@ -188,12 +190,18 @@ class _Life:
         connections.start()
         return connections
 
-    def _say_ready(self) -> None:
+    async def _become_ready(self) -> None:
+        """Say it. What is asked before the supervisor has noted it waits in the backlog: the answer would be that
+        monitoring, and so everything, is not healthy because it starts."""
         try:
             self._inheritance.leash.send(READY)
         except OSError:
             _orphaned()
         self._log.info("ready")
+        for _ in range(NOTED_LOOKS):
+            if self._system.serves(self._inheritance.slot):
+                break
+            await asyncio.sleep(NOTED_LOOK_SECONDS)
 
     async def _keep_ticking(self) -> NoReturn:
         age_ns = int(self._settings.monitoring.collection_interval * SECOND * 0.9)

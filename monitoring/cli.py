@@ -17,6 +17,7 @@ from config.cli import settings_options
 from config.loader import Loaded
 from config.schema import Monitoring
 from monitoring.export import MetricsExporter
+from monitoring.scoring import SECOND, span
 
 EXIT_CODES: Final = {"healthy": 0, "degraded": 1, "unhealthy": 2, "critical": 2}
 UNKNOWN: Final = 3
@@ -100,9 +101,15 @@ def parsed(body: bytes, monitoring: Monitoring) -> Mapping[str, Any]:
 
 def summary(document: Mapping[str, Any]) -> str:
     """Return the lines for a terminal: the whole first, then each component, then the issues."""
-    lines = [f"{document['status']}  score {document['health_score']:.2f}  up {document['uptime_seconds']:.0f} s"]
+    uptime = span(int(document["uptime_seconds"] * SECOND))
+    lines = [f"{document['status']}  score {document['health_score']:.2f}  up {uptime}"]
     components = document["components"]
+    down = {each["component"]: each["since"] for each in document["alerts"] if each["name"] == "component_down"}
     width = max((len(name) for name in components), default=0)
-    lines += [f"  {name:<{width}}  {each['status']:<9}  {each['score']:.2f}" for name, each in components.items()]
+    for name, each in components.items():
+        line = f"  {name:<{width}}  {each['status']:<9}  {each['score']:.2f}"
+        # An alert outlasts what it tells by a while.
+        is_down = name in down and EXIT_CODES[each["status"]] == EXIT_CODES["critical"]
+        lines.append(f"{line}  down since {down[name]}" if is_down else line)
     lines += [f"- {issue}" for issue in document["issues"]]
     return "\n".join(lines)

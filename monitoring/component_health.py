@@ -99,7 +99,8 @@ class ComponentCheck:
         self._window.add(self._totals.read(slots), now)
         traffic = self._window.traffic()
         losses = [*_combined(workers), *self._slow(traffic, now)]
-        losses.append(restarts_loss(name, self._restarts.recent(slots, now)))
+        restarted = self._restarts.recent(slots, now)
+        losses.append(restarts_loss(name, len(restarted), now - max(restarted, default=now)))
         health = component_of(name, required, losses)
         recent = self._window.traffic(RECENT_SECONDS * SECOND)
         return replace(health, workers=workers, traffic=traffic, recent=recent, p99_target=self._p99_target)
@@ -117,7 +118,7 @@ class ComponentCheck:
     def _worker(self, slot: SlotSnapshot) -> WorkerCheck:
         generation, check = self._workers.get(slot.slot, (-1, None))
         if check is None or generation != slot.generation:
-            check = WorkerCheck(self._limits)
+            check = WorkerCheck(self._limits, " and ".join(self._service.depends_on))
             self._workers[slot.slot] = (slot.generation, check)
         return check
 
@@ -137,24 +138,22 @@ class ComponentCheck:
 
 
 class _RestartTally:
-    """When the workers of one service were restarted lately."""
+    """When the workers of one service were restarted lately, as far as nobody had stopped them on purpose."""
 
     def __init__(self) -> None:
-        self._seen: int | None = None
+        self._seen: dict[int, tuple[int, str]] = {}
         self._times: deque[int] = deque(maxlen=16)
 
-    def recent(self, slots: list[SlotSnapshot], now: int) -> int:
-        total = sum(slot.restarts for slot in slots)
-        window = RESTART_WINDOW_SECONDS * SECOND
-        if self._seen is None:
-            # A monitor that was itself restarted only knows the last start of each worker.
-            self._times.extend(slot.started_ns for slot in slots if slot.restarts and now - slot.started_ns < window)
-        else:
-            self._times.extend([now] * min(max(0, total - self._seen), 16))
-        self._seen = total
-        while self._times and now - self._times[0] >= window:
-            self._times.popleft()
-        return len(self._times)
+    def recent(self, slots: list[SlotSnapshot], now: int) -> tuple[int, ...]:
+        for slot in slots:
+            seen, state = self._seen.get(slot.slot, (None, ""))
+            self._seen[slot.slot] = (slot.restarts, slot.state)
+            if seen is None:
+                # A monitor that was itself restarted only knows the last start of each worker.
+                self._times.extend([slot.started_ns] * min(slot.restarts, 1))
+            elif state != "stopped":  # the supervisor counts it as a restart when an operator starts it again
+                self._times.extend([now] * min(max(0, slot.restarts - seen), 16))
+        return tuple(time for time in self._times if now - time < RESTART_WINDOW_SECONDS * SECOND)
 
 
 def _who(slot: SlotSnapshot, workers: int) -> str:

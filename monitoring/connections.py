@@ -26,6 +26,7 @@ MAX_LINE_BYTES: Final = 8190
 _OTHER_DESCRIPTORS: Final = 64
 """Block, leash, listeners, event loop and log take about 25; a survey opens a few files at a time."""
 _ACCEPT_PAUSE_SECONDS: Final = 0.1
+_LEAST_DRAIN_SECONDS: Final = 0.01
 _LIBRARY_LIMITS: Final[dict[str, Any]] = {
     "keepalive_timeout": IDLE_SECONDS,
     "max_line_size": MAX_LINE_BYTES,
@@ -77,6 +78,10 @@ class Connection(web.RequestHandler):
             self.transport.abort()
 
 
+class Unreadable(web.BaseRequest):
+    """A request whose target the HTTP library let through and cannot read; it stands in for it with the path alone."""
+
+
 class Connections:
     """Accepts from `sockets` and gives every request to `answer`; `bad_http` answers what is not HTTP."""
 
@@ -84,7 +89,7 @@ class Connections:
         """Needs a running event loop. Raises the soft limit of open files as far as needed and allowed."""
         self.bad_http = bad_http
         self._sockets, self._answer = tuple(sockets), answer
-        self._library = web.Server(self._answered)
+        self._library = web.Server(self._answered, request_factory=_request)
         self._places = places()
         self._open: dict[Connection, None] = {}  # the longest idle first
         self._joining: set[asyncio.Task[object]] = set()
@@ -106,7 +111,7 @@ class Connections:
         if self._joining:
             await asyncio.wait(self._joining)
         self._library.pre_shutdown()
-        await self._library.shutdown(seconds)
+        await self._library.shutdown(max(seconds, _LEAST_DRAIN_SECONDS))  # it takes 0 for "without limit"
 
     def answered(self, connection: Connection) -> None:
         """Take note that `connection` is idle from now on."""
@@ -121,7 +126,7 @@ class Connections:
 
     async def _answered(self, request: web.BaseRequest) -> web.StreamResponse:
         cast(Connection, request.protocol).answering = True
-        return await self._answer(request)
+        return self.bad_http(request) if isinstance(request, Unreadable) else await self._answer(request)
 
     def _accept(self, listener: socket.socket) -> None:
         if len(self._open) >= self._places and not self._make_room():
@@ -172,6 +177,17 @@ class Connections:
     def _resume(self, listener: socket.socket) -> None:
         if self._listening:
             asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
+
+def _request(message: Any, payload: Any, protocol: web.RequestHandler, writer: Any, task: Any) -> web.BaseRequest:
+    loop = asyncio.get_running_loop()
+    try:
+        return web.BaseRequest(message, payload, protocol, writer, task, loop)
+    except ValueError:
+        # `GET http://xn--a/`: the name is decoded only here, where an error would leave the peer without an answer, its
+        # connection open for ever, and a traceback in the log.
+        readable = message._replace(url=message.url.relative())
+        return Unreadable(readable, payload, protocol, writer, task, loop)
 
 
 def places() -> int:

@@ -17,7 +17,7 @@ from config.topology import Service, topology
 from monitoring.component_health import ComponentCheck, ComponentHealth, component_of
 from monitoring.facts import Facts
 from monitoring.layout import SlotVerdict
-from monitoring.scoring import SECOND, Cause, HealthState, Loss, disk_loss, seconds
+from monitoring.scoring import SECOND, Cause, HealthState, Loss, disk_loss, span
 from monitoring.snapshot import SlotSnapshot, Snapshot
 from monitoring.worker_health import Limits
 
@@ -49,9 +49,8 @@ class HealthStatus:
 
     @property
     def issues(self) -> tuple[str, ...]:
-        """What is wrong anywhere, the worst component first."""
-        worst_first = sorted(self.components.values(), key=lambda component: component.score)
-        found = [issue for component in worst_first for issue in component.issues]
+        """What is wrong anywhere: what does not serve first, there causes before effects, then the worst first."""
+        found = [issue for component in sorted(self.components.values(), key=_urgency) for issue in component.issues]
         return tuple(([self.blind] if self.blind else []) + found)[:MAX_ISSUES]
 
     @property
@@ -109,8 +108,10 @@ class HealthCheck:
         shared = disk_loss("shared memory", facts.shared_memory, 0.25)
         losses = [data, Loss("shared_memory", shared.amount, shared.issue, shared.cause)]
         if now - facts.taken_ns > self._stale_facts:
-            age = seconds(now - facts.taken_ns)
-            issue = f"storage: the host has not answered for {age}; check the file system of {facts.data.path}"
+            age = span(now - facts.taken_ns)
+            issue = (
+                f"storage: the host was last surveyed {age} ago; {facts.data.path} does not answer, or the log says why"
+            )
             losses.append(Loss("survey", 0.25, issue, Cause.ENVIRONMENT))
         return component_of(STORAGE, True, losses)
 
@@ -122,6 +123,12 @@ class HealthCheck:
         if components[STORAGE].state is HealthState.CRITICAL:
             return "the data directory is full"
         return ""
+
+
+def _urgency(component: ComponentHealth) -> tuple[bool, bool, float]:
+    """The components stand in an order in which each follows what it depends on; all of them depend on storage."""
+    serving = component.state.serving
+    return serving, not serving and component.name != STORAGE, component.score if serving else 0.0
 
 
 def _overall(components: Iterable[ComponentHealth]) -> float:

@@ -86,6 +86,19 @@ def _known(value: float) -> float | None:
     return None if isnan(value) else value
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """For how long a component was observed, and did not serve."""
+
+    observed_ns: int
+    down_ns: int
+
+    @property
+    def share(self) -> float:
+        """The share of the time during which it served, between 0.0 and 1.0."""
+        return 1.0 - self.down_ns / self.observed_ns
+
+
 class Availability:
     """The share of the retained time during which one component served; counted from when it first did."""
 
@@ -112,7 +125,15 @@ class Availability:
         return self._last is not None
 
     @property
-    def share(self) -> float | None:
-        """Between 0.0 and 1.0; None until it has been observed for a minute."""
+    def served(self) -> Served | None:
+        """What was observed; None until that is a minute."""
         observed = sum(each[2] for each in self._slices)
-        return sum(each[1] for each in self._slices) / observed if observed >= MIN_OBSERVED_SECONDS * SECOND else None
+        if observed < MIN_OBSERVED_SECONDS * SECOND:
+            return None
+        return Served(observed, observed - sum(each[1] for each in self._slices))
+
+    @property
+    def share(self) -> float | None:
+        """The share of the time during which it served; None until it has been observed for a minute."""
+        served = self.served
+        return served.share if served else None

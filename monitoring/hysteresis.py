@@ -33,6 +33,7 @@ class Damper:
 
     def __init__(self, enter_ns: int = ENTER_NS, leave_ns: int = LEAVE_NS) -> None:
         self._latch = Latch(enter_ns, leave_ns)
+        self._remark = f"(no longer so, but not for {leave_ns / SECOND:.0f} s yet)"
         self._last = Loss("")
 
     def admit(self, loss: Loss, now: int) -> Loss:
@@ -43,4 +44,4 @@ class Damper:
             return Loss(loss.factor)
         if loss.amount:
             return loss
-        return Loss(loss.factor, min(LEAST, self._last.amount), f"{self._last.issue} (until a moment ago)", loss.cause)
+        return Loss(loss.factor, min(LEAST, self._last.amount), f"{self._last.issue} {self._remark}", loss.cause)

@@ -36,6 +36,7 @@ RESTART_WINDOW_SECONDS: Final = 300
 LAG_LIMIT_SECONDS: Final = 0.25
 STALE_PROBE_INTERVALS: Final = 3
 SILENT_PROBE_INTERVALS: Final = 6
+_UNITS: Final = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 MIB: Final = 1 << 20
 MB: Final = 1_000_000
 
@@ -91,10 +92,16 @@ def beyond(value: float, threshold: float, worst: float, most: float) -> float:
     return LEAST + (most - LEAST) * (value - threshold) / (worst - threshold)
 
 
-def seconds(ns: int) -> str:
-    """Return a duration as people read it: "0.3 s", "12 s"."""
+def span(ns: int) -> str:
+    """Return a duration as people read it: "0.3 s", "12 s", "5 min", "2 h 3 min", "3 d 4 h"."""
     value = ns / SECOND
-    return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
+    if value < 120:
+        return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
+    for unit, name, smaller, smaller_name in _UNITS:
+        if value >= 2 * unit:
+            many, rest = divmod(int(value), unit)
+            return f"{many} {name} {rest // smaller} {smaller_name}" if rest >= smaller else f"{many} {name}"
+    raise AssertionError(value)  # the last unit takes all that is left
 
 
 def success_loss(who: str, errors: int, requests: int, min_success_rate: float, window: float) -> Loss:
@@ -141,16 +148,16 @@ def lag_loss(who: str, lag: float, window: float) -> Loss:
     return Loss("saturation", amount, issue)
 
 
-def restarts_loss(who: str, restarts: int) -> Loss:
-    """Judge how often a worker was restarted lately."""
-    amount = min(0.12, 0.04 * restarts)
-    if amount < LEAST:
-        return Loss("restarts", amount)
+def restarts_loss(who: str, restarts: int, latest_age: int) -> Loss:
+    """Judge how often a worker was restarted lately; the last time `latest_age` ns ago."""
+    if not restarts:
+        return Loss("restarts")
+    times = "once" if restarts == 1 else f"{restarts} times"
     issue = (
-        f"{who}: restarted {restarts} times within {RESTART_WINDOW_SECONDS // 60} minutes; "
-        "`trustchain status` shows how it died"
+        f"{who}: restarted {times} within {RESTART_WINDOW_SECONDS // 60} minutes, last {span(latest_age)} ago; "
+        "`trustchain status --deaths` shows why"
     )
-    return Loss("restarts", amount, issue)
+    return Loss("restarts", min(0.12, 0.04 * restarts), issue)
 
 
 def disk_loss(what: str, disk: Disk, most: float) -> Loss:

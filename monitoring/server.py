@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 import structlog
-from aiohttp import HttpVersion11, web
+from aiohttp import web
 
 from monitoring.connections import MAX_LINE_BYTES
 from monitoring.export import MetricsExporter, Rendered, UnknownFormatError
@@ -145,7 +145,7 @@ class Server:
 
     def bad_http(self, request: web.BaseRequest) -> web.Response:  # noqa: ARG002 - nothing in it can be relied on
         """Answer what is not HTTP; the connection closes."""
-        detail = f"this is not an HTTP/1.1 request, or its line or a header is longer than {MAX_LINE_BYTES} octets"
+        detail = f"this is not a valid HTTP/1.1 request, or its line or a header is longer than {MAX_LINE_BYTES} octets"
         with self._metrics.operation(OPERATION) as timing:
             response = _problem(HTTPStatus.BAD_REQUEST, f"{detail}; no TLS is spoken here (use http://)")
             timing.result = _result(response.status)
@@ -154,8 +154,7 @@ class Server:
         return response
 
     async def _answered(self, request: web.BaseRequest) -> web.Response:
-        if request.version >= HttpVersion11 and "Host" not in request.headers:  # RFC 9112, section 3.2
-            return _problem(HTTPStatus.BAD_REQUEST, "the header Host is missing")
+        # Only HTTP/1.0 may leave it out (the library sees to that), and no browser speaks that.
         if "Host" in request.headers and not self._names.include(request.host):
             detail = f"{request.host[:100]!r} is no name of this host: use an IP address or one of {self._names}"
             return _problem(HTTPStatus.MISDIRECTED_REQUEST, f"{detail} (server.domain, api.names, host name)")

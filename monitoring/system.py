@@ -84,6 +84,11 @@ class MonitoringSystem:
             return self.evaluate()
         return self._status
 
+    def serves(self, slot: int) -> bool:
+        """Whether the supervisor has noted that the worker in `slot` is ready, by a new reading."""
+        workers = [worker for component in self.evaluate().components.values() for worker in component.workers]
+        return any(worker.slot.slot == slot and worker.ready for worker in workers)
+
     @property
     def pids(self) -> tuple[int, ...]:
         """The processes to survey: the supervisor and its workers."""
@@ -219,7 +224,7 @@ class MonitoringSystem:
             known.observe(component.state.serving, now)
             # Whatever starts is down at first: that is no alert until it takes too long.
             if known.has_served or now - self._started_ns > QUICK_FOR_NS:
-                found += readings(component, known.share)
+                found += readings(component, known.served)
         changes = self._alerts.update(found, now)
         if self._on_change is not None and (changes.fired or changes.resolved):
             self._on_change(changes)

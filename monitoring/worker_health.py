@@ -25,7 +25,7 @@ from monitoring.scoring import (
     Loss,
     beyond,
     memory_loss,
-    seconds,
+    span,
 )
 from monitoring.snapshot import SlotSnapshot
 
@@ -95,8 +95,9 @@ class WorkerHealth:
 class WorkerCheck:
     """Follows one generation of one slot: forgives failed probes slowly, and knows since when the fault is its own."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+    def __init__(self, limits: Limits, depends_on: str = "") -> None:
+        """`depends_on` is what it is called that the worker depends on."""
+        self._limits, self._depends_on = limits, depends_on
         self._failed = False
         self._passing_since: int | None = None
         self._own_since: int | None = None
@@ -128,7 +129,7 @@ class WorkerCheck:
         elif fault and self._own_since is None:
             self._own_since = now
         if fault and self._own_since is not None and now - self._own_since >= self._limits.unhealthy_after:
-            reason = f"{fault}; for {seconds(now - self._own_since)}"
+            reason = f"{fault}; for {span(now - self._own_since)}"
             return SlotVerdict(Verdict.REPLACE, health.slot.generation, reason)
         known = health.ready and health.slot.probe_state != ProbeState.UNKNOWN
         return SlotVerdict(Verdict.KEEP if known else Verdict.UNKNOWN, health.slot.generation, excuse)
@@ -146,26 +147,33 @@ class WorkerCheck:
         amount = beyond(age, timeout / 2, timeout, 1.0)
         if not amount:
             return Loss("liveness")
-        issue = f"{who}: last heartbeat {seconds(age)} ago (limit {seconds(timeout)}); it hangs and will be restarted"
+        issue = f"{who}: no heartbeat for {span(age)}; after {span(timeout)} it counts as hung and is restarted"
         return Loss("liveness", amount, issue)
 
     def _absence(self, who: str, slot: SlotSnapshot, now: int) -> Loss:
         limits = self._limits
         if slot.state == "starting":
-            age = seconds(max(0, now - slot.started_ns))
-            return Loss("liveness", 0.6, f"{who}: starting for {age} (limit {seconds(limits.ready_timeout)})")
+            age = span(max(0, now - slot.started_ns))
+            return Loss("liveness", 0.6, f"{who}: starting for {age} (limit {span(limits.ready_timeout)})")
         if slot.state == "draining":
             return Loss("liveness", 0.6, f"{who}: draining; it takes no new work")
+        return Loss("liveness", 1.0, f"{who}: {self._lack(slot, now)}")
+
+    def _lack(self, slot: SlotSnapshot, now: int) -> str:
+        """Why there is no process, since when, and what to do."""
+        since = f", last heartbeat {span(max(0, now - slot.heartbeat_ns))} ago" if slot.heartbeat_ns else ""
+        if slot.state == "stopped" and not slot.generation:
+            return "not started yet"
         if slot.state == "stopped":
-            told = "stopped by operator; `trustchain start " + slot.service + "` brings it back"
-            return Loss("liveness", 1.0, f"{who}: {told if slot.generation else 'not started yet'}")
+            return f"stopped by operator{since}; `trustchain start {slot.service}` brings it back"
         if slot.state == "backoff":
-            return Loss("liveness", 1.0, f"{who}: died and waits to be restarted (restart {slot.restarts + 1})")
-        issue = (
-            f"{who}: failed after {slot.restarts} restarts: it dies again and again (then it is tried every "
-            f"{seconds(limits.failed_retry)}) or cannot work as configured; `trustchain status` and the log say which"
+            told = f"died and waits to be restarted (restart {slot.restarts + 1}){since}"
+            return f"{told}; `trustchain status --deaths` shows how it died"
+        return (
+            f"failed after {slot.restarts} restarts{since}: it dies again and again (then it is tried every "
+            f"{span(self._limits.failed_retry)}) or cannot work as configured; `trustchain status --deaths` shows "
+            f"which, `trustchain start {slot.service}` tries at once"
         )
-        return Loss("liveness", 1.0, issue)
 
     def _probe(self, who: str, slot: SlotSnapshot, now: int) -> Loss:
         since = slot.probe_ns or slot.started_ns
@@ -182,7 +190,9 @@ class WorkerCheck:
         if cause is not Cause.OWN:
             self._own_since = None
         if cause is Cause.DEPENDENCY:
-            return Loss("probe", 0.5, f"{who}: probe failed because of what it depends on: {note}", cause)
+            return Loss(
+                "probe", 0.5, f"{who}: probe failed because of {self._depends_on or 'a dependency'}: {note}", cause
+            )
         return Loss("probe", 0.9, f"{who}: probe failed: {note}", cause)
 
     def _silence(self, who: str, age: int) -> Loss:
@@ -191,7 +201,7 @@ class WorkerCheck:
         amount = beyond(age, late, silent, 0.9)
         if not amount:
             return Loss("probe")
-        issue = f"{who}: last probe {seconds(age)} ago (expected every {seconds(interval)}); it may be stuck inside"
+        issue = f"{who}: last probe {span(age)} ago (expected every {span(interval)}); it may be stuck inside"
         return Loss("probe", amount, issue, Cause.OWN)
 
     def _forgiven(self, who: str, now: int) -> Loss:

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -50,6 +51,7 @@ class Monitor:
         self.arguments = ["--data-dir", str(data_dir), *(word for each in overrides for word in ("--set", each))]
         self.settings: Settings = load(None, "development", data_dir, overrides).settings
         self.port = port
+        self._log = data_dir / "monitoring.log"
         self.block = Block.create(self.settings.paths.block_name)
         for slot, service in enumerate(SERVICES):
             self.block.assign(slot, service, 0)
@@ -64,7 +66,7 @@ class Monitor:
         inheritance = Inheritance(
             "monitoring", 0, self.settings, {"http": listeners}, leash, self.block.name, slot=0, generation=1
         )
-        process = multiprocessing.get_context("forkserver").Process(target=main, args=(inheritance,))
+        process = multiprocessing.get_context("forkserver").Process(target=_logged_main, args=(inheritance, self._log))
         process.start()
         self.block.record_start(0, process.pid or 0, 1, time.monotonic_ns())
         for each in (leash, *listeners):
@@ -117,6 +119,11 @@ class Monitor:
         time.sleep(0.26)
         return self.ask(path)
 
+    @property
+    def log(self) -> str:
+        """What the process has written to standard error so far."""
+        return self._log.read_text()
+
     def close(self) -> None:
         """End everything."""
         self.leash.close()
@@ -127,6 +134,7 @@ class Monitor:
         for writer in self.writers.values():
             writer.close()
         self.block.close()
+        sys.stderr.write(self.log)  # pytest shows it if a test failed
 
 
 @contextmanager
@@ -138,6 +146,11 @@ def running_monitor(data_dir: Path, port: int, **settings: object) -> Iterator[M
         yield monitor
     finally:
         monitor.close()
+
+
+def _logged_main(inheritance: Inheritance, log: Path) -> None:
+    os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 2)
+    main(inheritance)
 
 
 def _listening(host: str, port: int) -> socket.socket:

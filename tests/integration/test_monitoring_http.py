@@ -4,19 +4,23 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-from aiohttp.test_utils import RawTestServer, TestClient
+from aiohttp import ClientSession
+from aiohttp.test_utils import RawTestServer
 from click.testing import CliRunner
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open_metrics
 from prometheus_client.parser import text_string_to_metric_families as parse_prometheus
 from structlog.testing import capture_logs
 
+from config.inheritance import READY
 from config.loader import load
 from monitoring import cli
 from monitoring.block import RawBlock, Verdict, block_path
@@ -196,6 +200,20 @@ def test_not_ready_until_every_required_worker_is(own_monitor: Monitor) -> None:
     assert own_monitor.fresh().json()["status"] == "healthy"
 
 
+def test_what_is_asked_while_it_starts_is_answered_when_it_has_started(tmp_path: Path) -> None:
+    monitor = Monitor(tmp_path, ports.free_port(), {})
+    try:
+        monitor.start_workers()
+        assert monitor.leash.recv(64) == READY
+        with socket.create_connection(("127.0.0.1", monitor.port), timeout=10) as early:
+            early.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            time.sleep(0.1)  # the supervisor takes its time
+            monitor.state("monitoring", "ready")
+            assert early.recv(65536).startswith(b"HTTP/1.1 200")
+    finally:
+        monitor.close()
+
+
 def test_the_supervisor_finds_the_board(monitor: Monitor) -> None:
     monitor.fresh()
     board = monitor.block.board()
@@ -267,7 +285,8 @@ def test_an_error_of_ours_is_a_problem_document_too(tmp_path: Path) -> None:
 
     async def work() -> tuple[int, str]:
         answers = Server(Endpoints(system, MetricsExporter(), refresh), metrics, OwnNames("localhost", ()))
-        async with TestClient(RawTestServer(answers.answer)) as client, client.get("/health") as answer:
+        async with RawTestServer(answers.answer) as running, ClientSession() as client:
+            answer = await client.get(running.make_url("/health"))
             return answer.status, answer.content_type
 
     with capture_logs() as lines:
@@ -297,8 +316,13 @@ class TestCommands:
         monitor.fresh()
         code, output = run("health", monitor)
         assert code == 2
-        assert "- ca: stopped by operator; `trustchain start ca` brings it back" in output
+        assert "- ca: stopped by operator, last heartbeat 0." in output
+        assert "`trustchain start ca` brings it back" in output
+        assert "down since" not in output
+        eventually("the alert fires", lambda: "down since 20" in run("health", monitor)[1], within=10)
         monitor.state("ca", "ready", restarts=4)
+        monitor.fresh()
+        assert "down since" not in run("health", monitor)[1]
 
     def test_metrics_prints_the_format_asked_for(self, monitor: Monitor) -> None:
         key = ("trustchain_ca_requests_total", (("result", "ok"),), "value")

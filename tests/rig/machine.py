@@ -8,6 +8,7 @@ run time and handed in; no host name is written here. A machine that was started
 
 import hashlib
 import os
+import secrets
 import shlex
 import shutil
 import signal
@@ -15,7 +16,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -41,7 +42,9 @@ def debian(packages: Sequence[str]) -> Iterator[Path]:
     for program in ("debootstrap", "systemd-nspawn", "nsenter", "tar"):
         require_peer(program)
     tarball = _base(tuple(sorted(packages)))
-    directory = Path(tempfile.mkdtemp(prefix="tc-machine-", dir="/var/tmp"))
+    # The name of the directory becomes that of the machine, which must be one of a host.
+    directory = Path("/var/tmp") / f"tc-machine-{secrets.token_hex(4)}"
+    directory.mkdir(mode=0o700)
     try:
         root = directory / "root"  # nspawn keeps a lock beside it
         root.mkdir()
@@ -49,6 +52,9 @@ def debian(packages: Sequence[str]) -> Iterator[Path]:
         yield root
     finally:
         _run(["rm", "--recursive", "--force", "--one-file-system", str(directory)])
+        # nspawn does not remove this where /run is on a disk, as in a container.
+        with suppress(FileNotFoundError):
+            (Path("/run/systemd/nspawn/propagate") / directory.name).rmdir()
 
 
 @dataclass

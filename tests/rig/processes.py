@@ -13,10 +13,13 @@ _CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True)
 class ProcessId:
-    """A process that cannot be mistaken for a later one of the same pid."""
+    """A process that cannot be mistaken for a later one of the same pid. `started` is in clock ticks since boot.
+
+    Not psutil's creation time: that is a time of day, and changes when the clock is set.
+    """
 
     pid: int
-    created: float
+    started: int
 
 
 def family(root: int) -> set[ProcessId]:
@@ -28,12 +31,10 @@ def family(root: int) -> set[ProcessId]:
 def identify(pid: int) -> ProcessId | None:
     """The process now known as `pid`; None when there is none or only its exit status is left."""
     try:
-        process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return None
-        return ProcessId(pid, process.create_time())
-    except psutil.NoSuchProcess:
+        state, *numbers = _stat(pid)
+    except (FileNotFoundError, ProcessLookupError):
         return None
+    return None if state in ("Z", "X") else ProcessId(pid, int(numbers[18]))
 
 
 def alive(processes: Iterable[ProcessId]) -> set[ProcessId]:
@@ -64,7 +65,7 @@ def cpu_seconds(processes: Iterable[ProcessId]) -> float:
     """User and system time that `processes` have used so far."""
     total = 0
     for process in processes:
-        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        fields = _stat(process.pid)
         total += int(fields[11]) + int(fields[12])
     return total / _CLOCK_TICKS
 
@@ -80,6 +81,11 @@ def proportional_memory(process: ProcessId) -> int:
 def title(pid: int) -> str:
     """The command line, as `ps` shows it."""
     return _command(pid)
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat after the command, which may hold anything: from the third, `state`, on."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 def _command(pid: int) -> str:

@@ -4,10 +4,12 @@ The machine runs the whole test suite too. What needs a program from Debian skip
 that would make a further machine, so the suite does not run itself without end.
 """
 
+import faulthandler
+import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,7 @@ _CLONE = "/root/trustchain"
 _DEFAULT_PORTS = (9090, 8443)
 _INSTALL_WITHIN = 600.0
 _TESTS_WITHIN = 1800.0
+_CLOSING_LINE = re.compile(r"^=+ (\d+ passed.*) =+$", re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +66,19 @@ def test_the_first_command_installs_and_starts_a_healthy_tree(machine: CommandMa
 
 
 @pytest.mark.skipif(not peers_are_required(), reason="runs every test a second time: with TRUSTCHAIN_REQUIRE_PEERS=1")
-def test_the_second_command_passes_the_tests(machine: CommandMachine, tmp_path: Path) -> None:
+def test_the_second_command_passes_the_tests(
+    machine: CommandMachine, tmp_path: Path, told_at_the_end: Callable[[str], None]
+) -> None:
+    # This takes minutes in any case: no sign that something hangs.
+    faulthandler.cancel_dump_traceback_later()
     log = tmp_path / "tests.log"
     began = time.monotonic()
     code = machine.run(set_up(REPOSITORY / "README.md").test, _CLONE, log, _TESTS_WITHIN)
-    tail = log.read_text(errors="replace")[-12_000:]
-    assert code == 0, f"exit code {code} after {time.monotonic() - began:.0f} s\n{tail}"
-    assert " passed" in tail.splitlines()[-1], tail
+    told = log.read_text(errors="replace")[-12_000:]
+    assert code == 0, f"exit code {code} after {time.monotonic() - began:.0f} s\n{told}"
+    closing = _CLOSING_LINE.search(told)
+    assert closing is not None, told
+    told_at_the_end(f"README's second command on a fresh machine: {closing[1]}")
 
 
 def _health() -> int:

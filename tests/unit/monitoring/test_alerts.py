@@ -6,6 +6,7 @@ from config.schema import AlertThresholds
 from monitoring.alerts import MAX_RESOLVED, Alerts, Changes, Reading, readings, rules
 from monitoring.component_health import ComponentHealth
 from monitoring.histogram import EMPTY
+from monitoring.history import Served
 from monitoring.hysteresis import Damper, Latch
 from monitoring.scoring import LEAST, Loss
 from monitoring.window import Traffic
@@ -75,7 +76,7 @@ def test_a_component_that_does_not_serve_alerts_sooner_and_comes_first() -> None
     down = Reading("component_down", "api", 0.0, {}, "api: failed")
     changes = feed(alerts, range(9), slow(), down)
     assert [change.fired[0].name for change in changes if change.fired] == ["component_down", "cert_issuance_slow"]
-    assert changes[2].fired[0].summary == "api: score 0 is below 0.7; api: failed"
+    assert changes[2].fired[0].summary == "api: failed (score 0 is below 0.7)"
     assert [alert.severity for alert in alerts.firing] == ["critical", "warning"]
 
 
@@ -113,7 +114,7 @@ def component(traffic: Traffic) -> ComponentHealth:
 
 def test_the_figures_of_a_component_come_with_what_they_were_computed_from() -> None:
     traffic = Traffic(60.0, 80, 10, 10, durations(200, 100), EMPTY)
-    found = {reading.rule: reading for reading in readings(component(traffic), 0.97)}
+    found = {reading.rule: reading for reading in readings(component(traffic), Served(100 * SECOND, 3 * SECOND))}
     assert found.keys() == {rule.name for rule in rules(THRESHOLDS)}
     assert found["component_down"].reason == "ca: probe failed"
     assert found["success_rate_low"].value == pytest.approx(0.9)
@@ -121,7 +122,11 @@ def test_the_figures_of_a_component_come_with_what_they_were_computed_from() -> 
     assert found["cert_issuance_slow"].value == pytest.approx(200, rel=0.125)
     assert found["memory_high"].value == 5000.0
     assert found["memory_high"].evidence == {"pid": 102}
+    assert found["component_down"].evidence == {"probe": 0.5}
+    assert found["error_rate_high"].reason == "10 of 100 requests of the last 60 s failed; its log says why"
     assert found["availability_low"].value == 0.97
+    assert found["availability_low"].evidence == {"window_seconds": 100, "down_seconds": 3}
+    assert found["availability_low"].reason == "it did not serve for 3.0 s of the last 100 s"
 
 
 def test_without_traffic_and_history_there_are_no_figures_to_fire() -> None:
@@ -146,5 +151,5 @@ def test_a_damper_keeps_the_least_of_a_loss_while_it_is_not_sure() -> None:
     assert damper.admit(bad, 0).amount == 0.0
     assert damper.admit(bad, SECOND) == bad
     held = damper.admit(good, 2 * SECOND)
-    assert (held.amount, held.issue) == (LEAST, "slow (until a moment ago)")
+    assert (held.amount, held.issue) == (LEAST, "slow (no longer so, but not for 2 s yet)")
     assert damper.admit(good, 4 * SECOND) == good

@@ -8,7 +8,7 @@ import pytest
 from monitoring.facts import Disk
 from monitoring.health import HealthCheck, HealthStatus
 from monitoring.layout import ProbeState, Verdict
-from monitoring.scoring import HealthState, beyond
+from monitoring.scoring import HealthState, beyond, span
 from monitoring.snapshot import SlotSnapshot
 from tests.unit.monitoring.snapshots import (
     GIB,
@@ -24,10 +24,11 @@ from tests.unit.monitoring.snapshots import (
     tree,
 )
 
+DIED = "last heartbeat 2.0 s ago; `trustchain status --deaths` shows how it died"
 FAILED = (
-    "failed after 7 restarts: it dies again and again (then it is tried every 300 s) or cannot work as configured; "
+    "failed after 7 restarts, last heartbeat 40 s ago: it dies again and again (then it is tried every 5 min) or "
+    "cannot work as configured; `trustchain status --deaths` shows which, `trustchain start ca` tries at once"
 )
-FAILED += "`trustchain status` and the log say which"
 CA, API = SERVICES.index("ca"), SERVICES.index("api")
 
 
@@ -73,21 +74,24 @@ def test_the_state_follows_from_the_score(score: float, state: str) -> None:
         ({"state": "starting", "started_ns": START - 3 * SECOND, "probe_state": ProbeState.UNKNOWN}, "unhealthy",
          "ca: starting for 3.0 s (limit 30 s)"),
         ({"state": "draining"}, "unhealthy", "ca: draining; it takes no new work"),
-        ({"state": "stopped"}, "critical", "ca: stopped by operator; `trustchain start ca` brings it back"),
+        ({"state": "stopped", "heartbeat_ns": START - 150 * SECOND}, "critical",
+         "ca: stopped by operator, last heartbeat 2 min 30 s ago; `trustchain start ca` brings it back"),
+        ({"state": "stopped", "heartbeat_ns": 0}, "critical",
+         "ca: stopped by operator; `trustchain start ca` brings it back"),
         ({"state": "stopped", "generation": 0}, "critical", "ca: not started yet"),
-        ({"state": "backoff", "restarts": 3, "started_ns": 0}, "critical",
-         "ca: died and waits to be restarted (restart 4)"),
-        ({"state": "failed", "restarts": 7, "started_ns": 0}, "critical",
+        ({"state": "backoff", "restarts": 3, "started_ns": 0, "heartbeat_ns": START - 2 * SECOND}, "critical",
+         f"ca: died and waits to be restarted (restart 4), {DIED}"),
+        ({"state": "failed", "restarts": 7, "started_ns": 0, "heartbeat_ns": START - 40 * SECOND}, "critical",
          f"ca: {FAILED}"),
         ({"heartbeat_ns": START - 4 * SECOND}, "unhealthy",
-         "ca: last heartbeat 4.0 s ago (limit 5.0 s); it hangs and will be restarted"),
+         "ca: no heartbeat for 4.0 s; after 5.0 s it counts as hung and is restarted"),
         ({"heartbeat_ns": START - 6 * SECOND}, "critical",
-         "ca: last heartbeat 6.0 s ago (limit 5.0 s); it hangs and will be restarted"),
+         "ca: no heartbeat for 6.0 s; after 5.0 s it counts as hung and is restarted"),
         ({"probe_state": ProbeState.FAIL_OWN, "note": "cannot sign"}, "critical", "ca: probe failed: cannot sign"),
         ({"probe_state": ProbeState.FAIL_ENVIRONMENT, "note": "data directory is full (/data, 0 B free)"}, "critical",
          "ca: probe failed: data directory is full (/data, 0 B free)"),
         ({"probe_state": ProbeState.FAIL_DEPENDENCY, "note": "no answer"}, "unhealthy",
-         "ca: probe failed because of what it depends on: no answer"),
+         "ca: probe failed because of a dependency: no answer"),
         ({"probe_state": ProbeState.UNKNOWN, "probe_ns": 0, "started_ns": START}, "degraded",
          "ca: has not probed itself yet"),
         ({"probe_ns": START - 17 * SECOND}, "degraded",
@@ -128,7 +132,8 @@ def test_of_two_workers_one_that_serves_keeps_the_component_degraded() -> None:
     dead = slot("api", START, slot=3, index=1, state="backoff")
     status = once(slot("api", START), dead)
     assert status.components["api"].state is HealthState.DEGRADED
-    assert status.issues == ("api[1]: died and waits to be restarted (restart 1)",)
+    (issue,) = status.issues
+    assert issue.startswith("api[1]: died and waits to be restarted (restart 1)")
 
 
 def test_a_service_that_is_not_required_does_not_cap_the_whole() -> None:
@@ -139,7 +144,7 @@ def test_a_service_that_is_not_required_does_not_cap_the_whole() -> None:
 
 
 def test_the_line_for_systemctl_names_the_worst_issue_only_when_it_matters() -> None:
-    assert once(slot("ca", START, state="stopped")).line == (
+    assert once(slot("ca", START, state="stopped", heartbeat_ns=0)).line == (
         "critical 0.00, 2/3 workers ready; ca: stopped by operator; `trustchain start ca` brings it back"
     )
 
@@ -170,7 +175,7 @@ def test_errors_count_once_they_last_and_are_forgotten_once_they_stay_away() -> 
     # 62 s later the errors have left the window; what is left is kept for another while.
     just_after = run(check, 62, lambda now: slot("ca", now, series=bad), START + 10 * SECOND)
     assert just_after.components["ca"].state is HealthState.DEGRADED
-    assert just_after.issues[0].endswith("(until a moment ago)")
+    assert just_after.issues[0].endswith("(no longer so, but not for 15 s yet)")
     assert run(check, 20, lambda now: slot("ca", now, series=bad), START + 73 * SECOND).score == 1.0
 
 
@@ -249,6 +254,56 @@ def test_restarts_cost_a_little_each_and_are_forgotten_after_five_minutes() -> N
     assert check.evaluate(tree(now, slot("ca", now, restarts=7)), facts(now), now).score == 1.0
 
 
+def test_a_restart_is_told_even_while_it_costs_too_little_to_degrade() -> None:
+    check = HealthCheck(SETTINGS)
+    check.evaluate(tree(START), facts(START), START)
+    for age, restarts, times in ((0, 1, "once"), (30, 1, "once"), (40, 2, "2 times")):
+        now = START + age * SECOND
+        status = check.evaluate(tree(now, slot("ca", now, restarts=restarts)), facts(now), now)
+        assert status.state is HealthState.HEALTHY
+        last = "30 s" if age == 30 else "0.0 s"
+        expected = f"ca: restarted {times} within 5 minutes, last {last} ago; `trustchain status --deaths` shows why"
+        assert status.issues == (expected,)
+
+
+def test_what_an_operator_stopped_and_started_again_is_not_held_against_it() -> None:
+    check, status = HealthCheck(SETTINGS), once()
+    for second, state, restarts in ((0, "ready", 0), (1, "stopped", 0), (2, "starting", 1), (3, "ready", 1)):
+        now = START + second * SECOND
+        status = check.evaluate(tree(now, slot("ca", now, state=state, restarts=restarts)), facts(now), now)
+    assert (status.score, status.issues) == (1.0, ())
+
+
+def test_a_monitor_that_was_itself_restarted_knows_the_last_start_of_each_worker() -> None:
+    started = slot("ca", START, restarts=7, started_ns=START - 20 * SECOND)
+    (issue,) = HealthCheck(SETTINGS).evaluate(tree(START, started), facts(START), START).issues
+    assert "restarted once within 5 minutes, last 20 s ago" in issue
+
+
+def test_causes_are_told_before_their_effects_and_all_of_them_before_what_still_serves() -> None:
+    unready = slot("monitoring", START, probe_state=ProbeState.UNKNOWN, probe_ns=0, started_ns=START)
+    failing = slot("ca", START, probe_state=ProbeState.FAIL_ENVIRONMENT, note="disk full")
+    gone = slot("api", START, state="failed")
+    status = HealthCheck(SETTINGS).evaluate(tree(START, unready, failing, gone), facts(START, free=0), START)
+    assert status.components["api"].score < status.components["ca"].score
+    assert [issue.partition(":")[0] for issue in status.issues] == ["storage", "ca", "api", "monitoring"]
+    assert "storage" in status.line
+
+
+def test_the_dependency_that_a_probe_failed_because_of_is_named() -> None:
+    status = once(slot("api", START, probe_state=ProbeState.FAIL_DEPENDENCY, note="no answer"))
+    assert status.issues == ("api: probe failed because of ca: no answer",)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (9.9, "9.9 s"), (61, "61 s"), (119, "119 s"), (120, "2 min"), (123, "2 min 3 s"),
+     (3600, "60 min"), (7200, "2 h"), (7380, "2 h 3 min"), (172_800, "2 d"), (273_600, "3 d 4 h")],
+)  # fmt: skip
+def test_durations_read_as_people_say_them(seconds: float, text: str) -> None:
+    assert span(int(seconds * SECOND)) == text
+
+
 def test_a_full_disk_is_the_hosts_fault_and_replaces_nobody() -> None:
     check = HealthCheck(SETTINGS)
     status = once()
@@ -293,7 +348,9 @@ def test_no_inodes_is_as_bad_as_no_bytes_and_a_full_shm_is_only_a_warning() -> N
 def test_a_host_that_no_longer_answers_is_told() -> None:
     status = HealthCheck(SETTINGS).evaluate(tree(START), facts(START - 60 * SECOND), START)
     assert status.components["storage"].state is HealthState.DEGRADED
-    assert status.issues == ("storage: the host has not answered for 60 s; check the file system of /data",)
+    assert status.issues == (
+        "storage: the host was last surveyed 60 s ago; /data does not answer, or the log says why",
+    )
 
 
 class TestVerdict:
