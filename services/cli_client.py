@@ -25,6 +25,7 @@ from services.errors import ConfigurationError
 
 T = TypeVar("T")
 
+SERVER_ERRORS: Final = 500
 ATTEMPTS: Final = 5
 _PAUSE_SECONDS: Final = 0.2
 _GRACE_SECONDS: Final = 5.0
@@ -123,7 +124,8 @@ def _refusal_text(status: int, content: bytes) -> str:
     except (msgspec.DecodeError, UnicodeDecodeError):
         return f"the API answers with status {status}"
     field = f" (field: {problem.field})" if problem.field else ""
-    return f"{problem.title}: {problem.detail}{field}"
+    asked = f" [request_id {problem.request_id}]" if problem.request_id and status >= SERVER_ERRORS else ""
+    return f"{problem.title}: {problem.detail}{field}{asked}"
 
 
 def _trusting_only(settings: Settings) -> ssl.SSLContext:

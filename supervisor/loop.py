@@ -358,6 +358,7 @@ class Supervisor:
             block=self._around.blocks.name,
             health=board.state if board else None,
             health_score=board.score if board else None,
+            health_line=board.status_line if board else None,
             log_lines_dropped=self._around.output.dropped,
         )
         return StatusDocument(supervisor=supervisor, workers=workers(self.tree, observed, now))

@@ -4,7 +4,10 @@ import msgspec
 
 
 class SupervisorStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The supervisor itself. `state`: starting (not every required worker was ready yet), running or stopping."""
+    """The supervisor itself. `state`: starting (not every required worker was ready yet), running or stopping.
+
+    `health`, `health_score` and `health_line` (a sentence) are the monitor's; None while nothing fresh is published.
+    """
 
     pid: int
     version: str
@@ -16,6 +19,7 @@ class SupervisorStatus(msgspec.Struct, frozen=True, kw_only=True):
     block: str
     health: str | None
     health_score: float | None
+    health_line: str | None
     log_lines_dropped: int
 
 

@@ -1,12 +1,16 @@
 """`trustchain status` for a person: tables."""
 
+import sys
 from collections.abc import Sequence
+from typing import Final
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from supervisor.messages import DeathRecord, StatusDocument, SupervisorStatus, WorkerStatus
+
+PIPE_WIDTH: Final = 200
 
 _COLOURS = {
     "ready": "green",
@@ -20,8 +24,10 @@ _COLOURS = {
 
 def show_status(document: StatusDocument, console: Console | None = None) -> None:
     """Print the supervisor in a line and the workers in a table."""
-    console = console or Console(highlight=False)
-    console.print(_headline(document.supervisor))
+    console = console or _console()
+    console.print(_headline(document.supervisor), soft_wrap=True)
+    if document.supervisor.health not in (None, "healthy"):
+        console.print(_plain(document.supervisor.health_line or ""), soft_wrap=True)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("SERVICE", "STATE", "PID", "RESTARTS", "HEARTBEAT", "UPTIME", "NOTE"):
         right = name in ("PID", "RESTARTS", "HEARTBEAT", "UPTIME")
@@ -33,7 +39,7 @@ def show_status(document: StatusDocument, console: Console | None = None) -> Non
 
 def show_deaths(deaths: Sequence[DeathRecord], console: Console | None = None) -> None:
     """Print each death with its last words, the latest last."""
-    console = console or Console(highlight=False)
+    console = console or _console()
     console.print()
     if not deaths:
         console.print("no deaths on record")
@@ -47,6 +53,11 @@ def show_deaths(deaths: Sequence[DeathRecord], console: Console | None = None) -
         console.print(_plain(", ".join(parts)), soft_wrap=True)
         for line in death.log_tail.splitlines():
             console.print(f"    {_plain(line)}", style="dim", soft_wrap=True)
+
+
+def _console() -> Console:
+    """Standard output; where no person sees it as it comes, lines are not broken at the width of a terminal."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
 def _headline(supervisor: SupervisorStatus) -> str:

@@ -1,5 +1,6 @@
 """Fixtures that more than one folder of tests needs. What they are made of is in tests/rig."""
 
+import os
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -7,9 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.rig import peers, ports
 from tests.rig.tree import Tree, remove_directory, running_tree, short_directory
+
+# A run says whether the code is right, not whether it had luck: the same code always meets the same examples. Searching
+# for new ones is for those who then have the time to mend: HYPOTHESIS_PROFILE=search.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("search", max_examples=2000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 _LOG_TAIL = 6000
 _report_key = pytest.StashKey[pytest.TestReport]()

@@ -115,6 +115,10 @@ class Connection(web.RequestHandler):
             self.transport.abort()
 
 
+class Unreadable(web.BaseRequest):
+    """A request whose target the HTTP library let through and cannot read; it stands in for it with the path alone."""
+
+
 class Connections:
     """Accepts from `sockets` and gives every request to `answer`; `bad_http` answers what is not HTTP."""
 
@@ -134,7 +138,7 @@ class Connections:
         self._limits = limits
         self._metrics = metrics
         self._answer = answer
-        self._library = web.Server(self._answered)
+        self._library = web.Server(self._answered, request_factory=_request)
         self._open: dict[Occupant, Connection | None] = {}  # None during the handshake
         self._handshakes: dict[Occupant, asyncio.Task[None]] = {}
         self._listening = False
@@ -179,7 +183,7 @@ class Connections:
 
     async def _answered(self, request: web.BaseRequest) -> web.StreamResponse:
         cast(Connection, request.protocol).enter(Phase.ANSWERING)
-        response = await self._answer(request)
+        response = self.bad_http(request) if isinstance(request, Unreadable) else await self._answer(request)
         if self.draining:
             response.force_close()
         return response
@@ -270,6 +274,16 @@ class Connections:
         while self._open:
             self._left.clear()
             await self._left.wait()
+
+
+def _request(message: Any, payload: Any, protocol: web.RequestHandler, writer: Any, task: Any) -> web.BaseRequest:
+    loop = asyncio.get_running_loop()
+    try:
+        return web.BaseRequest(message, payload, protocol, writer, task, loop)
+    except ValueError:
+        # `GET https://xn--a/`: the name is decoded only here, where an error would leave the peer without an answer.
+        readable = message._replace(url=message.url.relative())
+        return Unreadable(readable, payload, protocol, writer, task, loop)
 
 
 def _handshake_failure(error: OSError) -> str:

@@ -70,6 +70,8 @@ def convert_parameters(values: Mapping[str, str], wanted: type[T]) -> T:
         return msgspec.convert(values, wanted, strict=False)
     except msgspec.ValidationError as error:
         raise _bad_field(str(error)) from None
+    except UnicodeEncodeError:
+        raise Problem("bad-field", "a parameter holds half of a surrogate pair, which is no character") from None
 
 
 def _bad_field(reason: str) -> Problem:

@@ -91,6 +91,7 @@ def test_a_damaged_request_as_a_body(value: Any, data: st.DataObject) -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from(CertificateQuery.__struct_fields__) | ANY_TEXT, ANY_TEXT), max_size=6))
+@example([("\ud800", "")])
 def test_any_query_parameters(parameters: list[tuple[str, str]]) -> None:
     got = outcome(lambda: parse_parameters(parameters, CertificateQuery))
     if isinstance(got, Problem):

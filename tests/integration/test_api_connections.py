@@ -133,6 +133,12 @@ def test_a_connection_that_trickles_is_ended(directory: Path, what: str) -> None
         eventually("the connection is closed", lambda: api.metrics.gauge("trustchain_api_connections").value == 0, 5.0)
 
 
+def test_a_target_that_nobody_can_read_is_answered_at_once(directory: Path) -> None:
+    with RunningApi(directory) as api, api.connect(timeout=3) as connection:
+        connection.sendall(b"GET https://xn--a/ HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 400 ")
+
+
 def test_a_flood_of_broken_handshakes_leaks_no_descriptor(directory: Path) -> None:
     with RunningApi(directory, max_connections=16) as api:
         assert issue(api) == 201

@@ -5,6 +5,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 import msgspec
+from msgspec.structs import replace as replace_struct
 from rich.console import Console
 
 from supervisor.child import SECOND, Cause, ChildSpec
@@ -83,10 +84,19 @@ def test_the_tables_print_everything_and_obey_no_word_of_a_worker() -> None:
     assert "\x1b" not in text
 
 
+def test_the_headline_says_why_when_not_all_is_well() -> None:
+    out = io.StringIO()
+    sick = replace_struct(_document().supervisor, health="critical", health_line="critical 0.00: ca is down")
+    show_status(replace_struct(_document(), supervisor=sick), Console(file=out, width=40))
+    first, second, *_ = out.getvalue().splitlines()
+    assert first.endswith("/d"), "one line, however narrow the output is"
+    assert second == "critical 0.00: ca is down"
+
+
 def _document() -> StatusDocument:
     supervisor = SupervisorStatus(
         pid=1, version="1.0", mode="development", state="running", ready=True, uptime_seconds=3661.0, data_dir="/d",
-        block="b", health="healthy", health_score=0.97, log_lines_dropped=0,
+        block="b", health="healthy", health_score=0.97, health_line="health 0.97", log_lines_dropped=0,
     )  # fmt: skip
     return StatusDocument(
         supervisor=supervisor, workers=workers(tree_of(CA), {"ca": Observed(42, NOW - SECOND // 2)}, NOW)
