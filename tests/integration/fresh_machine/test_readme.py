@@ -35,8 +35,8 @@ _CLOSING_LINE = re.compile(r"^=+ (\d+ passed.*) =+$", re.MULTILINE)
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandMachine]:
     """A fresh machine with a clone of this repository in /root/trustchain."""
     source = tmp_path_factory.mktemp("source") / "repository"
-    snapshot_of_repository(REPOSITORY, source)
     with debian(FRESH) as root:
+        snapshot_of_repository(REPOSITORY, source)
         machine = CommandMachine(root, {source: _SOURCE})
         log = root.with_name("clone.log")
         cloned = machine.run(f"git clone --quiet {_SOURCE} {_CLONE}", "/root", log, 60)

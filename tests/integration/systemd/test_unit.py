@@ -79,9 +79,9 @@ class Installed:
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
     """The machine with the project in /opt/trustchain and the unit in /etc/systemd/system, booted, nothing started."""
     source = tmp_path_factory.mktemp("source") / "repository"
-    snapshot_of_repository(REPOSITORY, source)
     monitoring_port, api_port = free_port(), free_port()
     with debian(WITH_SYSTEMD) as root:
+        snapshot_of_repository(REPOSITORY, source)
         log = root.with_name("install.log")
         # pip builds in the source folder, so it gets one of its own.
         copied = f"mkdir -p /opt/trustchain && cp -r {_SOURCE} /opt/trustchain/source && {_INSTALL}"
