@@ -87,6 +87,13 @@ def _validity(settings: Settings) -> Iterator[Contradiction]:
         )
     if intermediate > root:
         yield _at_most("ca.intermediate_lifetime_days", intermediate, "ca.root_lifetime_days", root)
+    if ca.crl_interval >= ca.crl_validity:  # otherwise there is a time in which no list is valid
+        yield Contradiction(
+            "ca.crl_interval",
+            ("ca.crl_validity",),
+            f"{ca.crl_interval}",
+            f"less than ca.crl_validity, which is {ca.crl_validity}",
+        )
     own = settings.api.certificate_validity
     if own > ca.max_validity:
         yield _at_most("api.certificate_validity", own, "ca.max_validity", ca.max_validity)

@@ -16,6 +16,9 @@ from msgspec import Meta, Struct
 
 from config.schema import Settings
 
+_HTTP_URL: Final = re.compile(
+    r"http://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~-]+)*", re.ASCII
+)
 _LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -167,6 +170,11 @@ def _is_path(text: str) -> bool:
     return text.isprintable()
 
 
+def _is_http_url(text: str) -> bool:
+    """Of ASCII without space, query or fragment, as it becomes part of a URL in certificates; or nothing at all."""
+    return not text or _HTTP_URL.fullmatch(text) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class _Kind:
     in_words: str
@@ -185,6 +193,9 @@ _KINDS: Final = {
         lambda text: _is_domain(text) or _is_network(text),
     ),
     "name": _Kind("a text of 1 to {max} printable characters without space around it", _is_name),
+    "http-url": _Kind(
+        'nothing, or a URL of plain HTTP without a slash at its end, such as "http://pki.corp.internal"', _is_http_url
+    ),
     "path": _Kind("the path of a directory", _is_path),
 }
 

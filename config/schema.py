@@ -41,6 +41,7 @@ Address = Annotated[str, of_kind("address")]
 Domain = Annotated[str, of_kind("domain")]
 Host = Annotated[str, of_kind("host")]
 Zone = Annotated[str, of_kind("zone")]
+StatusUrl = Annotated[str, of_kind("http-url")]
 Directory = Annotated[str, of_kind("path", min_length=1, max_length=4095)]
 Addresses = Annotated[tuple[Address, ...], Meta(min_length=1, max_length=16)]
 Hosts = Annotated[tuple[Host, ...], Meta(max_length=64)]
@@ -115,6 +116,11 @@ class Ca(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     backdate: Annotated[int, between(0, 86_400, "seconds")] = 60
     allowed_names: Zones = ()
     denied_names: Zones = ()
+    status_url: StatusUrl = ""
+    crl_partitions: Annotated[int, between(1, 256)] = 8
+    crl_validity: Annotated[int, between(60, 31_536_000, "seconds")] = 86_400
+    crl_interval: Annotated[int, between(30, 31_536_000, "seconds")] = 43_200
+    ocsp_validity: Annotated[int, between(60, 2_592_000, "seconds")] = 43_200
 
 
 class Api(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -122,6 +128,7 @@ class Api(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     addresses: Addresses = LOOPBACK
     port: Port = 8443
+    http_port: Port = 8080
     max_body_bytes: Annotated[int, between(1024, 16_777_216, "bytes")] = 65_536
     request_timeout: Annotated[float, between(0.1, 600.0, "seconds")] = 10.0
     body_timeout: Annotated[float, between(0.1, 600.0, "seconds")] = 5.0
@@ -165,6 +172,7 @@ MODE_DEFAULTS: Final[Mapping[Mode, Mapping[str, object]]] = MappingProxyType(
             {
                 "monitoring.collection_interval": 10.0,
                 "monitoring.health_check_interval": 30.0,
+                "api.http_port": 80,
                 "api.addresses": ("0.0.0.0", "::"),  # noqa: S104 - clients are on other hosts
                 "log.format": "json",
             }

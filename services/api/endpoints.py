@@ -15,7 +15,8 @@ from msgspec import UNSET, Struct, UnsetType
 
 from services.api.authority import Authority
 from services.api.parsing import JSON
-from services.api.routes import CertificateQuery, CertificateRequest, NoParameters, SerialPath
+from services.api.problems import Problem
+from services.api.routes import CertificateQuery, CertificateRequest, NoParameters, RevocationRequest, SerialPath
 from services.ca.messages import (
     Certificate,
     CertificatePage,
@@ -23,6 +24,9 @@ from services.ca.messages import (
     GetRoots,
     IssueRequest,
     ListCertificates,
+    RevocationProof,
+    Revoke,
+    Revoked,
     Roots,
 )
 
@@ -39,7 +43,7 @@ class Call(Generic[PathT, QueryT, BodyT]):
     """One request that has passed all checks.
 
     `media_type` is the form of the reply that the client prefers, `seconds` is how long it may take, `trace` is a
-    W3C traceparent.
+    W3C traceparent. `administrator` says whether it came with a valid token.
     """
 
     path: PathT
@@ -49,6 +53,7 @@ class Call(Generic[PathT, QueryT, BodyT]):
     requester: str
     seconds: float
     trace: str
+    administrator: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,7 @@ class Endpoints:
             "issue_certificate": self.issue_certificate,
             "list_certificates": self.list_certificates,
             "get_certificate": self.get_certificate,
+            "revoke_certificate": self.revoke_certificate,
             "get_roots": self.get_roots,
             "get_openapi": self.get_openapi,
         }
@@ -106,6 +112,20 @@ class Endpoints:
         request = GetCertificate(serial=call.path.serial)
         found = await self._authority.ask("get", request, Certificate, call.seconds, call.trace)
         return Reply(_encode(found) if call.media_type == JSON else pem_text(found.certificate, *found.chain))
+
+    async def revoke_certificate(self, call: Call[SerialPath, NoParameters, RevocationRequest]) -> Reply:
+        """Raises Problem `unauthorized` when there is neither a token nor a proof."""
+        proof = call.body.proof
+        if proof is None and not call.administrator:
+            detail = "send the header `Authorization: Bearer TOKEN`, or a proof by the key of the certificate"
+            raise Problem("unauthorized", detail, field="Authorization")
+        request = Revoke(
+            serial=call.path.serial,
+            reason=call.body.reason,
+            requester=call.requester,
+            proof=None if proof is None else RevocationProof(signed_at=proof.signed_at, signature=proof.signature),
+        )
+        return Reply(_encode(await self._authority.ask("revoke", request, Revoked, call.seconds, call.trace)))
 
     async def get_roots(self, call: Call[NoParameters, NoParameters, None]) -> Reply:
         roots = await self._authority.ask("roots", GetRoots(), Roots, call.seconds, call.trace)

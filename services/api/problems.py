@@ -50,6 +50,9 @@ KINDS: Final[dict[str, Kind]] = {
     "forbidden-name": Kind(403, "A name is not allowed"),
     "unknown-profile": Kind(422, "There is no such profile"),
     "bad-validity": Kind(422, "The lifetime is not allowed"),
+    "bad-reason": Kind(422, "Certificates are not revoked for this reason"),
+    "already-revoked": Kind(409, "The certificate is revoked already"),
+    "unauthorized-revocation": Kind(403, "The revocation is not signed by the key of the certificate"),
     # What is not the client's fault.
     "internal": Kind(500, "The server failed"),
     "authority-failed": Kind(502, "The certificate authority failed"),

@@ -21,9 +21,11 @@ from services.ca.messages import (
     DEFAULT_PAGE,
     MAX_CURSOR_CHARACTERS,
     MAX_PAGE,
+    MAX_SIGNATURE_OCTETS,
     Certificate,
     CertificatePage,
     CertificateStatus,
+    Revoked,
     Roots,
 )
 
@@ -51,6 +53,24 @@ class CertificateRequest(Struct, frozen=True, kw_only=True, forbid_unknown_field
     validity_seconds: Annotated[int, Meta(ge=1, le=2**31 - 1, description="Lifetime in seconds")] | None = None
 
 
+class OwnersProof(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """That the sender has the private key of the certificate. `signature` is over four lines, the last one ended too.
+
+    `TrustChain: revoke a certificate, version 1`, the serial number, the reason, and `signed_at`; by RSA with PKCS #1
+    v1.5 and SHA-256, by ECDSA with SHA-256, or by Ed25519.
+    """
+
+    signed_at: Annotated[int, Meta(ge=0, le=_MAX_EPOCH_SECONDS, description="Seconds since the Unix epoch")]
+    signature: Annotated[bytes, Meta(min_length=1, max_length=MAX_SIGNATURE_OCTETS, description="Base64")]
+
+
+class RevocationRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Revoke a certificate for ever. With `proof` no token is needed, and the proof counts, not the token."""
+
+    reason: Annotated[str, Meta(max_length=64, description="RFC 5280, section 5.3.1")] = "unspecified"
+    proof: OwnersProof | None = None
+
+
 class CertificateQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which certificates to list. All filters given must hold."""
 
@@ -71,7 +91,8 @@ class Route:
     """One method of one path. `name` is also the label value of the request metrics and the OpenAPI operation id.
 
     `media_types` is what the reply can be given as, the default first. `refusals` are kinds of problems.KINDS that this
-    route gives beside those that any route can. A route with `token` answers only to the bearer of a valid token.
+    route gives beside those that any route can. A route with `token` answers only to the bearer of a valid token; one
+    with `proof` instead also to others, if the body proves their right: its endpoint looks at that.
     """
 
     name: str
@@ -86,6 +107,7 @@ class Route:
     query_parameters: type[Struct] = NoParameters
     media_types: tuple[str, ...] = (JSON,)
     refusals: tuple[str, ...] = ()
+    proof: bool = False
 
 
 ROUTES: Final[tuple[Route, ...]] = (
@@ -134,6 +156,31 @@ ROUTES: Final[tuple[Route, ...]] = (
         path_parameters=SerialPath,
         media_types=(JSON, PEM_CHAIN),
         refusals=("malformed", "not-found", "bad-field"),
+    ),
+    Route(
+        name="revoke_certificate",
+        method="POST",
+        path="/v1/certificates/{serial}/revoke",
+        summary="Revoke a certificate, for ever",
+        token=False,
+        proof=True,
+        status=200,
+        reply=Revoked,
+        body=RevocationRequest,
+        path_parameters=SerialPath,
+        refusals=(
+            "bad-json",
+            "malformed",
+            "unauthorized",
+            "unauthorized-revocation",
+            "not-found",
+            "body-timeout",
+            "already-revoked",
+            "body-too-large",
+            "wrong-media-type",
+            "bad-field",
+            "bad-reason",
+        ),
     ),
     Route(
         name="get_roots",

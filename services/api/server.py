@@ -152,6 +152,7 @@ class HttpsServer:
             requester=f"{exchange.holder or 'anyone'} at {exchange.address}"[:_MAX_REQUESTER],
             seconds=max(0.0, self._seconds_for(exchange) - exchange.elapsed_ns() / 1e9),
             trace=exchange.trace.format(),
+            administrator=exchange.holder not in (None, PROBE),
         )
         return await self._endpoints[route.name](call)
 

@@ -3,8 +3,9 @@
 Rules:
 - A page starts where the last one ended (keyset), never at a count of rows: it takes as long in the last of a million
   rows as in the first.
-- One filter picks the index: the name, else the expiry, else the profile, else none. The others are looked at row by
-  row, for at most MAX_EXAMINED rows: a page may therefore be short, or empty, and still have a successor.
+- One filter picks the index: the name, else the expiry, else revocation, else the profile, else none. The others are
+  looked at row by row, for at most MAX_EXAMINED rows: a page may therefore be short, or empty, and still have a
+  successor.
 - A cursor is opaque to clients, holds two numbers and nothing secret, and fits only a query in the same order.
 """
 
@@ -20,10 +21,10 @@ from services.ca.messages import ListCertificates, Refusal
 MAX_EXAMINED: Final = 2_000
 MAX_INTEGER: Final = 2**63 - 1  # of SQLite, section 2 of its "Datatypes"
 
-Order = Literal["newest", "expiry"]
+Order = Literal["newest", "expiry", "revoked"]
 Parameters = dict[str, str | int]
 
-_CURSOR: Final = re.compile(r"(newest|expiry):([0-9]{1,19}):([0-9]{1,19})", re.ASCII)
+_CURSOR: Final = re.compile(r"(newest|expiry|revoked):([0-9]{1,19}):([0-9]{1,19})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +37,24 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One page, as SQL over the storage's tables: `walked` rows come in order, those that `matches` are answered."""
+    """One page, as SQL over the storage's tables: `walked` rows come in order, those that `matches` are answered.
+
+    `row` is what the rows are ordered by, beside the expiry.
+    """
 
     order: Order
     walked: str
     matches: str
     parameters: Parameters
+    row: str = "c.id"
 
 
 def query(request: ListCertificates, now: int) -> Query:
     """How to find the page. `now` is in seconds since the Unix epoch. Raises Refusal("malformed") for a bad cursor."""
     earliest, latest = _expiry(request, now)
     by_expiry = request.name is None and (earliest, latest) != (0, MAX_INTEGER)
-    order: Order = "expiry" if by_expiry else "newest"
+    by_revocation = request.status == "revoked" and request.name is None and not by_expiry
+    order: Order = "expiry" if by_expiry else "revoked" if by_revocation else "newest"
     start = _start(request.cursor, order)
     parameters: Parameters = {
         "earliest": earliest,
@@ -65,12 +71,24 @@ def query(request: ListCertificates, now: int) -> Query:
     matches = "c.not_after BETWEEN :earliest AND :latest"
     if request.profile is not None:
         matches += " AND c.profile = :profile"
+    if by_revocation:
+        return Query(order, _BY_REVOCATION, matches, parameters, row="r.id")
+    if request.status is not None:
+        matches += _REVOKED if request.status == "revoked" else _NOT_REVOKED
     return Query(order, _walked(request, by_expiry=by_expiry), matches, parameters)
 
 
 def next_cursor(order: Order, position: Position) -> str:
     """What the client sends back to get the page after `position`."""
     return urlsafe_b64encode(f"{order}:{position.not_after}:{position.row}".encode("ascii")).decode("ascii")
+
+
+_REVOKED: Final = " AND EXISTS (SELECT 1 FROM revocations WHERE serial = c.serial)"
+_NOT_REVOKED: Final = " AND NOT EXISTS (SELECT 1 FROM revocations WHERE serial = c.serial)"
+_BY_REVOCATION: Final = (
+    "revocations AS r CROSS JOIN certificates AS c ON c.serial = r.serial WHERE r.id < :row "
+    "ORDER BY r.id DESC LIMIT :examined"
+)
 
 
 def _walked(request: ListCertificates, *, by_expiry: bool) -> str:
@@ -107,7 +125,7 @@ def _expiry(request: ListCertificates, now: int) -> tuple[int, int]:
 
 def _start(cursor: str | None, order: Order) -> Position:
     if cursor is None:
-        return Position(-1, MAX_INTEGER if order == "newest" else 0)
+        return Position(-1, 0 if order == "expiry" else MAX_INTEGER)
     try:
         text = urlsafe_b64decode(cursor.encode("ascii")).decode("ascii")
     except ValueError:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Final, get_args
 
 from monitoring.metrics import Metrics, Timing, counter, gauge, histogram, operation
+from services.ca import status_metrics
 from services.ca.hierarchy import Hierarchy, validity_of
 from services.ca.messages import Refusal, RefusalKind
 from services.ca.profile import PROFILES
@@ -33,6 +34,7 @@ FAMILIES: Final = (
         labels={"certificate": ("root", "intermediate")},
         merge="min",
     ),
+    *status_metrics.FAMILIES,
 )
 
 

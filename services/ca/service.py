@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Final
 
-from services.ca import messages
+from services.ca import crl_takeover, messages
+from services.ca.authorities import Authorities, authorities_of
+from services.ca.crl_files import CrlFiles
+from services.ca.crl_publication import CrlPublication, signings_of
 from services.ca.installation import open_installation
 from services.ca.metrics import AuthorityMetrics
+from services.ca.responders import Responders
 from services.ca.server import CertificateAuthority, rules_of
+from services.ca.status import CertificateStatusService
+from services.ca.status_metrics import StatusMetrics
+from services.ca.status_storage import StatusStorage
+from services.ca.surroundings import Surroundings
 from services.rpc_server import Handler, Server
 from services.worker import Worker
 
@@ -19,18 +29,21 @@ LISTENER: Final = "rpc"
 class CaService:
     """What the worker runs."""
 
-    def __init__(self, authority: CertificateAuthority, server: Server) -> None:
+    def __init__(self, authority: CertificateAuthority, status: CertificateStatusService, server: Server) -> None:
         self._authority = authority
+        self._status = status
         self._server = server
 
     async def probe(self) -> None:
-        """Do all that issuing needs. Raises ProbeFailed, StorageUnavailable or DatabaseCorrupt."""
+        """Do all that issuing and status need. Raises ProbeFailed, StorageUnavailable or DatabaseCorrupt."""
         await self._authority.probe()
+        await self._status.probe()
 
     async def drain(self) -> None:
         """Accept no more calls, answer those in flight, and get what was begun on record."""
         await self._server.drain()
         await self._authority.finish()
+        await self._status.finish()
 
     async def close(self) -> None:
         """Close the record."""
@@ -42,25 +55,66 @@ async def build(worker: Worker) -> CaService:
     """Open the authority, or create it, and answer calls. Raises ConfigurationError and StorageUnavailable."""
     rules = rules_of(worker.settings.ca)
     installation = await open_installation(worker.settings, unix_seconds, worker.log)
+    metrics = AuthorityMetrics(worker.metrics)
     authority = CertificateAuthority(
         installation=installation,
         rules=rules,
-        metrics=AuthorityMetrics(worker.metrics),
+        metrics=metrics,
         log=worker.log,
         now=unix_seconds,
         random_octets=os.urandom,
     )
     await authority.start()
+    authorities = authorities_of(installation.hierarchy, worker.settings.ca.crl_partitions)
+    status = await open_status(worker, authorities, installation.storage.status(), metrics.counting_refusals)
     handlers: dict[str, Handler] = {
         "issue": authority.issue,
         "get": authority.get,
         "list": authority.list,
         "roots": authority.roots,
+        "revoke": status.revoke,
+        "crl": status.crl,
+        "ocsp": status.ocsp,
+        "issuer_certificate": status.issuer_certificate,
     }
     methods = {name: (request, handlers[name]) for name, (request, _) in messages.METHODS.items()}
     server = Server(worker.sockets[LISTENER], methods)
     server.start()
-    return CaService(authority, server)
+    return CaService(authority, status, server)
+
+
+async def open_status(
+    worker: Worker,
+    authorities: Authorities,
+    storage: StatusStorage,
+    counting_refusals: Callable[[], AbstractContextManager[None]],
+) -> CertificateStatusService:
+    """Bring record and published lists together, and keep status from now on. Raises StorageUnavailable."""
+    settings = worker.settings
+    around = Surroundings(
+        metrics=StatusMetrics(worker.metrics),
+        log=worker.log,
+        now=unix_seconds,
+        random_octets=os.urandom,
+        backdate=settings.ca.backdate,
+    )
+    files = CrlFiles(settings.paths.ca_dir / "crl")
+    publication = CrlPublication(
+        signings=signings_of(authorities, settings), storage=storage, files=files, around=around
+    )
+    await crl_takeover.restore(files, authorities, storage, publication, around)
+    lifetime = settings.ca.ocsp_validity
+    status = CertificateStatusService(
+        authorities=authorities,
+        storage=storage,
+        publication=publication,
+        responders=Responders(issuers=authorities.issuers, storage=storage, around=around, lifetime=lifetime),
+        around=around,
+        counting_refusals=counting_refusals,
+        answer_lifetime=lifetime,
+    )
+    await status.start()
+    return status
 
 
 def unix_seconds() -> int:

@@ -21,8 +21,10 @@ from typing import Any, Final
 
 import msgspec
 
-from services.ca import listing
+from services.ca import listing, status_storage
 from services.ca.listing import Position, Query
+from services.ca.messages import RevocationReason
+from services.ca.status_storage import StatusStorage
 from services.database import Database
 
 # What a page may weigh in octets, as reckoned by `Issued.weight`: a reply has to fit into one message between workers.
@@ -56,6 +58,7 @@ MIGRATIONS: Final = (
     CREATE INDEX issued_by_profile ON certificates (profile, id) WHERE state = 'issued';
     CREATE INDEX reserved ON certificates (id) WHERE state = 'reserved';
     """,
+    status_storage.MIGRATION,
 )
 
 
@@ -87,6 +90,8 @@ class Issued:
     not_after: int
     issued_at: int
     certificate: bytes
+    revoked_at: int | None = None
+    reason: RevocationReason | None = None
 
     @property
     def weight(self) -> int:
@@ -133,6 +138,10 @@ class Storage:
         """Whether no serial number was ever put on record."""
         return await self._database.read(_is_empty)
 
+    def status(self) -> StatusStorage:
+        """The record of revocation, in the same database."""
+        return StatusStorage(self._database)
+
     async def probe(self) -> None:
         """One small durable write. Raises StorageUnavailable or DatabaseCorrupt."""
         await self._database.probe()
@@ -143,7 +152,9 @@ class Storage:
 
 
 _COLUMNS: Final = (
-    "c.serial, c.issuer, c.profile, c.subject, c.names, c.not_before, c.not_after, c.issued_at, c.certificate"
+    "c.serial, c.issuer, c.profile, c.subject, c.names, c.not_before, c.not_after, c.issued_at, c.certificate, "
+    "(SELECT revoked_at FROM revocations WHERE serial = c.serial), "
+    "(SELECT reason FROM revocations WHERE serial = c.serial)"
 )
 _names_of = msgspec.json.Decoder(tuple[str, ...]).decode
 
@@ -190,7 +201,7 @@ def _get(connection: sqlite3.Connection, serial: str) -> Issued | None:
 def _page(connection: sqlite3.Connection, query: Query, limit: int) -> Page:
     """Walk until the page is full, by number or by weight, or until enough rows were looked at for one page."""
     rows = connection.execute(
-        f"SELECT c.id, c.state = 'issued' AND {query.matches}, {_COLUMNS} FROM {query.walked}",  # noqa: S608 - constants
+        f"SELECT {query.row}, c.state = 'issued' AND {query.matches}, {_COLUMNS} FROM {query.walked}",  # noqa: S608 - constants
         query.parameters,
     )
     found: list[Issued] = []
@@ -211,8 +222,8 @@ def _page(connection: sqlite3.Connection, query: Query, limit: int) -> Page:
 
 
 def _issued(columns: Sequence[Any]) -> Issued:
-    serial, issuer, profile, subject, names, not_before, not_after, issued_at, certificate = columns
-    return Issued(serial, issuer, profile, subject, _names_of(names), not_before, not_after, issued_at, certificate)
+    serial, issuer, profile, subject, names, *rest = columns
+    return Issued(serial, issuer, profile, subject, _names_of(names), *rest)
 
 
 def _count_reserved(connection: sqlite3.Connection) -> int:

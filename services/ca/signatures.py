@@ -1,0 +1,31 @@
+"""Verifying a signature by a public key of any type that is used here. Pure.
+
+Rules: RSA means PKCS #1 v1.5, as in certificates, lists and OCSP answers; the digest counts for RSA and ECDSA only.
+"""
+
+from __future__ import annotations
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, padding, rsa
+
+_WITHOUT_DIGEST = (
+    ed25519.Ed25519PublicKey,
+    mldsa.MLDSA44PublicKey,
+    mldsa.MLDSA65PublicKey,
+    mldsa.MLDSA87PublicKey,
+)
+
+
+def verify(key: object, signature: bytes, message: bytes, digest: hashes.HashAlgorithm | None) -> None:
+    """Returns when `signature` over `message` is by `key`. Raises InvalidSignature."""
+    if isinstance(key, _WITHOUT_DIGEST):
+        key.verify(signature, message)
+    elif digest is None:
+        raise InvalidSignature("a signature without a digest by a key that needs one")
+    elif isinstance(key, rsa.RSAPublicKey):
+        key.verify(signature, message, padding.PKCS1v15(), digest)
+    elif isinstance(key, ec.EllipticCurvePublicKey):
+        key.verify(signature, message, ec.ECDSA(digest))
+    else:
+        raise InvalidSignature(f"signatures by a {type(key).__name__} are not verified here")
