@@ -24,6 +24,8 @@ MAX_SIGNATURE_OCTETS: Final = 8_192
 MAX_OCSP_REQUEST_OCTETS: Final = 4_096  # a longer one is answered `malformedRequest`
 MAX_CRL_PART_OCTETS: Final = 524_288
 MAX_PARTITIONS: Final = 256
+MAX_FINDINGS: Final = 500
+EVIDENCE_FORMAT: Final = "trustchain-evidence-v1"
 
 # The requester of the API's own certificate, which no list of allowed or denied names applies to. The API never gives
 # this name to a request of a client.
@@ -54,6 +56,28 @@ RevocationReason = Literal[
     "superseded",
     "cessationOfOperation",
     "privilegeWithdrawn",
+]
+
+
+# What contradicts what must hold, once it was found: see `findings.py`.
+FindingKind = Literal[
+    "unlogged",  # a certificate that should be in the log, and is not
+    "entry_differs",  # the log has something else at the place that the certificate names
+    "sct_invalid",  # its signed certificate timestamp is not one by the log for this certificate
+    "unrecorded",  # signed by one of our issuers, and not on record
+    "serial_twice",  # one serial number, two contents
+    "leaf_twice",  # one place in the log, two certificates
+    "row_differs",  # a certificate that is not what its row says
+    "signature_invalid",  # a certificate that its issuer did not sign
+    "issuer_unknown",  # a row of an issuer that is not here
+    "revocation_untold",  # on record, and missing in a list that was signed later
+    "revocation_unrecorded",  # in a list, and not on record
+    "revocation_differs",  # another time or reason in a list than on record
+    "crl_invalid",  # a list that nobody here signed, that cannot be read, or whose number went back
+    "ocsp_differs",  # an answer that says something else than the record
+    "log_damaged",  # a tile, root or signature that does not fit
+    "log_shrank",  # a tree that is smaller than what was seen of it
+    "log_forked",  # a tree that is not the continuation of what was seen of it
 ]
 
 
@@ -195,6 +219,79 @@ class IssuerCertificate(Struct, frozen=True, kw_only=True):
     der: bytes
 
 
+class GetEvidence(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Ask for all that proves one certificate, by its serial number."""
+
+    serial: str
+
+
+class LoggedEvidence(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """That a certificate is in the log (RFC 6962). `timestamp` is in milliseconds since the Unix epoch.
+
+    `scts` are SignedCertificateTimestamp structures as the certificate embeds them, `signature` is that of the tree
+    head, DigitallySigned; `checkpoint` is the same head as a signed note (C2SP tlog-checkpoint).
+    """
+
+    log_id: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    scts: Annotated[list[bytes], Meta(min_length=1, max_length=8)]
+    leaf_index: Annotated[int, Meta(ge=0, lt=2**40)]
+    audit_path: Annotated[list[Annotated[bytes, Meta(min_length=32, max_length=32)]], Meta(max_length=40)]
+    tree_size: Annotated[int, Meta(ge=1, lt=2**40)]
+    timestamp: Annotated[int, Meta(ge=0, lt=2**63)]
+    root_hash: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    signature: Annotated[bytes, Meta(min_length=1, max_length=1024)]
+    checkpoint: Annotated[str, Meta(min_length=1, max_length=4096)]
+
+
+class Evidence(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that proves one certificate to somebody who has the root and the key of the log, and nothing else.
+
+    `chain` leads from the certificate to the root, PEM. `log` is None for a profile whose certificates are not logged.
+    `ocsp` is an OCSPResponse (RFC 6960). `quorum` is the place of the certificate of a quorum, once there is one.
+    `seal` is the issuer's signature over all of this with an empty seal: see `evidence.py`.
+    """
+
+    format: Literal["trustchain-evidence-v1"]
+    serial: Annotated[str, Meta(pattern="^[0-9a-f]{2,40}$")]
+    profile: Annotated[str, Meta(min_length=1, max_length=64)]
+    issued_at: Annotated[int, Meta(ge=0, lt=2**63)]
+    composed_at: Annotated[int, Meta(ge=0, lt=2**63)]
+    chain: Annotated[list[Annotated[str, Meta(max_length=MAX_CSR_BYTES)]], Meta(min_length=2, max_length=8)]
+    log: LoggedEvidence | None
+    ocsp: Annotated[bytes, Meta(min_length=1, max_length=MAX_CSR_BYTES)]
+    quorum: None
+    seal: Annotated[bytes, Meta(max_length=MAX_SIGNATURE_OCTETS)]
+
+
+class ListFindings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Ask what contradicts what must hold."""
+
+
+class OpenFinding(Struct, frozen=True, kw_only=True):
+    """One finding that still stands. `digests` are SHA-256 of the octets that it is about, hexadecimal, by name."""
+
+    kind: FindingKind
+    subject: str
+    text: str
+    digests: dict[str, str]
+    found_at: int
+    seen_at: int
+
+
+class Findings(Struct, frozen=True, kw_only=True):
+    """The open findings, the latest first, at most MAX_FINDINGS; `count` is how many there are.
+
+    The log was followed up to the entry `log_position` of `log_size`; the whole record was last compared at `swept_at`,
+    None before the first time.
+    """
+
+    findings: list[OpenFinding]
+    count: int
+    log_position: int
+    log_size: int
+    swept_at: int | None
+
+
 METHODS: Final[dict[str, tuple[type[Struct], type[Struct]]]] = {
     "issue": (IssueRequest, Certificate),
     "get": (GetCertificate, Certificate),
@@ -204,6 +301,8 @@ METHODS: Final[dict[str, tuple[type[Struct], type[Struct]]]] = {
     "crl": (GetCrl, CrlDocument),
     "ocsp": (OcspQuery, OcspAnswer),
     "issuer_certificate": (GetIssuerCertificate, IssuerCertificate),
+    "evidence": (GetEvidence, Evidence),
+    "findings": (ListFindings, Findings),
 }
 
 

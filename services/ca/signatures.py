@@ -1,4 +1,4 @@
-"""Verifying a signature by a public key of any type that is used here. Pure.
+"""Signing, and verifying a signature, by a key of any type that is used here. Pure.
 
 Rules: RSA means PKCS #1 v1.5, as in certificates, lists and OCSP answers; the digest counts for RSA and ECDSA only.
 """
@@ -9,12 +9,23 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, padding, rsa
 
+from services.ca.hierarchy import SigningKey
+
 _WITHOUT_DIGEST = (
     ed25519.Ed25519PublicKey,
     mldsa.MLDSA44PublicKey,
     mldsa.MLDSA65PublicKey,
     mldsa.MLDSA87PublicKey,
 )
+
+
+def sign(key: SigningKey, message: bytes) -> bytes:
+    """A signature over `message`, with SHA-256 where the key does not bring its own digest."""
+    if isinstance(key, rsa.RSAPrivateKey):
+        return key.sign(message, padding.PKCS1v15(), hashes.SHA256())
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        return key.sign(message, ec.ECDSA(hashes.SHA256()))
+    return key.sign(message)
 
 
 def verify(key: object, signature: bytes, message: bytes, digest: hashes.HashAlgorithm | None) -> None:

@@ -1,0 +1,1 @@
+"""The auditor: reads what the services left behind, and believes none of them."""

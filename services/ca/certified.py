@@ -1,0 +1,137 @@
+"""What a stored certificate says, read again from its octets: to compare it with its row and with the log. Pure.
+
+Rules: everything that cannot be read is Unreadable; the library's own errors stay here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+
+from services.ca.issuance import serial_text
+from services.ct import der as tlv
+from services.ct.der import DerError
+
+_VERSION: Final = 0xA0
+_INTEGER: Final = 0x02
+_MAX_SERIAL_OCTETS: Final = 20
+_MAX_TIMESTAMPS: Final = 64
+_UNREADABLE: Final = (ValueError, TypeError, UnsupportedAlgorithm, x509.ExtensionNotFound, x509.DuplicateExtension)
+
+
+class Unreadable(ValueError):
+    """The octets are not what they should be. The text says what was looked for."""
+
+
+class Described(Protocol):
+    """What a row says of its certificate."""
+
+    @property
+    def serial(self) -> str: ...
+    @property
+    def issuer(self) -> str: ...
+    @property
+    def subject(self) -> str: ...
+    @property
+    def names(self) -> Sequence[str]: ...
+    @property
+    def not_before(self) -> int: ...
+    @property
+    def not_after(self) -> int: ...
+    @property
+    def state(self) -> str: ...
+
+
+def der(certificate: x509.Certificate) -> bytes:
+    """A certificate as DER."""
+    return certificate.public_bytes(serialization.Encoding.DER)
+
+
+def load(encoded: bytes) -> x509.Certificate:
+    """Read a certificate, DER."""
+    try:
+        return x509.load_der_x509_certificate(encoded)
+    except _UNREADABLE as error:
+        raise Unreadable(f"no certificate: {str(error)[:200]}") from error
+
+
+def without_timestamps(certificate: x509.Certificate) -> bytes:
+    """The to-be-signed part without the list of timestamps: what the log has (RFC 6962, section 3.2)."""
+    try:
+        return certificate.tbs_precertificate_bytes
+    except _UNREADABLE as error:
+        raise Unreadable(f"no certificate with a list of timestamps: {error}") from error
+
+
+def timestamps(certificate: x509.Certificate) -> list[bytes]:
+    """The SignedCertificateTimestamp structures that a certificate embeds (RFC 6962, section 3.3)."""
+    try:
+        found = certificate.extensions
+        extension = found.get_extension_for_class(x509.PrecertificateSignedCertificateTimestamps).value
+        return timestamps_of(tlv.whole(extension.public_bytes(), tlv.OCTET_STRING).content)
+    except _UNREADABLE as error:
+        raise Unreadable(f"no list of timestamps: {error}") from error
+
+
+def timestamps_of(listed: bytes) -> list[bytes]:
+    """The structures in a SignedCertificateTimestampList, which is not empty."""
+    if len(listed) < 2 or int.from_bytes(listed[:2], "big") != len(listed) - 2:
+        raise Unreadable("a list of timestamps whose length is not its own")
+    found: list[bytes] = []
+    at = 2
+    while at < len(listed):
+        end = at + 2 + int.from_bytes(listed[at : at + 2], "big")
+        if end > len(listed) or end <= at + 2 or len(found) == _MAX_TIMESTAMPS:
+            raise Unreadable("a list of timestamps that is cut off, too long, or has an empty one")
+        found.append(listed[at + 2 : end])
+        at = end
+    if not found:
+        raise Unreadable("an empty list of timestamps")
+    return found
+
+
+def serial_of_tbs(tbs_certificate: bytes) -> int:
+    """The serial number in a to-be-signed part (RFC 5280, section 4.1)."""
+    try:
+        fields = tlv.children(tlv.whole(tbs_certificate, tlv.SEQUENCE))
+    except DerError as error:
+        raise Unreadable(f"no to-be-signed certificate: {error}") from error
+    numbered = fields[1:] if fields and fields[0].tag == _VERSION else fields
+    if not numbered or numbered[0].tag != _INTEGER or not 1 <= len(numbered[0].content) <= _MAX_SERIAL_OCTETS + 1:
+        raise Unreadable("no serial number in the to-be-signed certificate")
+    serial = int.from_bytes(numbered[0].content, "big", signed=True)
+    if serial < 0 or serial.bit_length() > 8 * _MAX_SERIAL_OCTETS:
+        raise Unreadable("a serial number that none can be")
+    return serial
+
+
+def difference(certificate: x509.Certificate, row: Described) -> str:
+    """In what a certificate is not what its row says; empty when they agree. Raises Unreadable."""
+    try:
+        said: dict[str, tuple[object, object]] = {
+            "serial number": (serial_text(certificate.serial_number), row.serial),
+            "first second": (int(certificate.not_valid_before_utc.timestamp()), row.not_before),
+            "last second": (int(certificate.not_valid_after_utc.timestamp()), row.not_after),
+        }
+        # The record keeps no names of a responder: nobody asks for one by its name.
+        if row.state != "responder":
+            said["subject"] = (certificate.subject.rfc4514_string(), row.subject)
+            said["names"] = (sorted(names(certificate)), sorted(row.names))
+    except _UNREADABLE as error:
+        raise Unreadable(str(error)) from error
+    differing = (what for what, (of, in_row) in said.items() if of != in_row)
+    return "; ".join(f"its {what} is {said[what][0]!r}, the row says {said[what][1]!r}" for what in differing)
+
+
+def names(certificate: x509.Certificate) -> list[str]:
+    """The subject alternative names as the record has them. Raises Unreadable for a kind that is not issued here."""
+    found: list[str] = []
+    for name in certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value:
+        if not isinstance(name, x509.DNSName | x509.IPAddress | x509.RFC822Name | x509.UniformResourceIdentifier):
+            raise Unreadable(f"it has a name of the kind {type(name).__name__}")
+        found.append(str(name.value))
+    return found
