@@ -56,9 +56,7 @@ class LogVerifier:
         if not isinstance(key.curve, ec.SECP256R1):
             raise ValueError(f"the key of a log is on P-256, not on {key.curve.name}")
         self._key = key
-        self.public_key = key.public_bytes(
-            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
+        self.public_key = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
         self.log_id = sha256(self.public_key).digest()
 
     @classmethod
@@ -87,7 +85,9 @@ class LogVerifier:
         """Check that the SCT is by this log and over this entry. Raises SignatureRefused."""
         if sct.log_id != self.log_id:
             raise SignatureRefused("it is by another log")
-        self.verify(sct.signature, structures.sct_signed_data(sct.timestamp, structures.signed_entry(entry), sct.extensions))
+        self.verify(
+            sct.signature, structures.sct_signed_data(sct.timestamp, structures.signed_entry(entry), sct.extensions)
+        )
 
 
 class LogSigner:
