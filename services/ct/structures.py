@@ -20,10 +20,11 @@ from services.ct.messages import MAX_TREE_SIZE
 X509_ENTRY: Final = 0
 PRECERT_ENTRY: Final = 1
 
+LEAF_PREFIX: Final = b"\x00\x00"  # version 1, timestamped entry: what a MerkleTreeLeaf has before its TimestampedEntry
+
 _V1: Final = b"\x00"
 _CERTIFICATE_TIMESTAMP: Final = b"\x00"
 _TREE_HASH: Final = b"\x01"
-_TIMESTAMPED_ENTRY: Final = b"\x00"
 _SHA256_ECDSA: Final = b"\x04\x03"
 _LEAF_INDEX: Final = b"\x00\x00\x05"
 _DIGEST: Final = 32
@@ -107,7 +108,7 @@ def timestamped_entry(timestamp: int, entry: bytes, extensions: bytes) -> bytes:
 
 def merkle_tree_leaf(timestamp: int, entry: bytes, extensions: bytes) -> bytes:
     """A MerkleTreeLeaf of version 1 (RFC 6962, section 3.4)."""
-    return _V1 + _TIMESTAMPED_ENTRY + timestamped_entry(timestamp, entry, extensions)
+    return LEAF_PREFIX + timestamped_entry(timestamp, entry, extensions)
 
 
 def sct_signed_data(timestamp: int, entry: bytes, extensions: bytes) -> bytes:
@@ -187,8 +188,13 @@ def precert_extra_data(pre_certificate: bytes, chain: Sequence[bytes]) -> bytes:
 def tile_leaf(leaf: TileLeaf) -> bytes:
     """A TileLeaf, as data tiles hold it."""
     entry = timestamped_entry(leaf.timestamp, signed_entry(leaf.entry), leaf_index_extension(leaf.leaf_index))
-    precertificate = b"" if leaf.pre_certificate is None else _vector(leaf.pre_certificate, 3)
-    return entry + precertificate + _vector(b"".join(leaf.chain), 2)
+    return tile_leaf_of(entry, leaf.pre_certificate, leaf.chain)
+
+
+def tile_leaf_of(timestamped: bytes, pre_certificate: bytes | None, fingerprints: Sequence[bytes]) -> bytes:
+    """A TileLeaf around a TimestampedEntry that is encoded already."""
+    precertificate = b"" if pre_certificate is None else _vector(pre_certificate, 3)
+    return timestamped + precertificate + _vector(b"".join(fingerprints), 2)
 
 
 def parse_tile_leaf(data: bytes, at: int = 0) -> tuple[TileLeaf, int]:
@@ -208,7 +214,7 @@ def parse_tile_leaf(data: bytes, at: int = 0) -> tuple[TileLeaf, int]:
 def parse_merkle_tree_leaf(data: bytes) -> tuple[int, SignedEntry, bytes]:
     """Timestamp, entry and extensions of a MerkleTreeLeaf."""
     reader = _Reader(data)
-    if reader.take(2) != _V1 + _TIMESTAMPED_ENTRY:
+    if reader.take(2) != LEAF_PREFIX:
         raise StructureError("it is not a timestamped entry of version 1")
     timestamp = reader.time()
     entry, _ = _parse_entry(reader)
