@@ -199,9 +199,12 @@ class Comparison:
             yield Finding("serial_twice", of_serial(serial), text, {**seen, **digests(certificate=row.certificate)})
 
     def _stored(self, row: RecordRow, certificate: x509.Certificate, *, thorough: bool) -> Iterator[Finding]:
-        """The stored certificate against its row and its issuer. Raises Unreadable."""
+        """The stored certificate against its row and its issuer."""
         subject, seen = of_serial(row.serial), digests(certificate=row.certificate)
-        trouble = certified.difference(certificate, row)
+        try:
+            trouble = certified.difference(certificate, row)
+        except Unreadable as error:
+            trouble = f"the stored certificate cannot be read: {error}"
         if trouble:
             yield Finding("row_differs", subject, trouble[:400], seen)
         issuer = self._authorities.get(row.issuer)

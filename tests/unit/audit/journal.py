@@ -1,0 +1,220 @@
+"""An authority with its log in memory: it issues, logs, revokes and composes evidence, all by the pure parts alone.
+
+Every test gets the same keys, made once; what is made is honest, and the tests break it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from hashlib import sha256
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from services.audit.verification import Anchors
+from services.ca import evidence, issuance, ocsp
+from services.ca.certified import der, without_timestamps
+from services.ca.hierarchy import Issuer, signing_hash, spki
+from services.ca.issuance import serial_text
+from services.ca.messages import EVIDENCE_FORMAT, Evidence, LoggedEvidence
+from services.ca.ocsp import Responder, Status
+from services.ca.profile import Validity
+from services.ca.reconciliation import LoggedEntry, RecordRow
+from services.ct import der as tlv
+from services.ct import merkle, note, structures
+from services.ct.merkle import EMPTY_EDGE
+from services.ct.signing import LogSigner, TreeHead
+from services.ct.structures import PrecertEntry
+from tests.unit.ca.applicants import dns, pem, request
+from tests.unit.ca.authorities import NOW, asked, hierarchy_of, rules
+
+ORIGIN = "trust.localhost/ct"
+MILLISECONDS = 1000
+SCT_LIST = x509.ObjectIdentifier("1.3.6.1.4.1.11129.2.4.2")
+
+
+@cache
+def log_signer() -> LogSigner:
+    """The key of the log."""
+    return LogSigner(ec.generate_private_key(ec.SECP256R1()))
+
+
+def issuer() -> Issuer:
+    """The intermediate that issues."""
+    return hierarchy_of().issuer
+
+
+def root() -> x509.Certificate:
+    """What is trusted."""
+    return hierarchy_of().root
+
+
+def certify_authority(key: ec.EllipticCurvePrivateKey, name: x509.Name) -> x509.Certificate:
+    """An authority that the root signs and that nobody knows of."""
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    builder = (
+        x509.CertificateBuilder()
+        .serial_number(77)
+        .issuer_name(root().subject)
+        .subject_name(name)
+        .not_valid_before(root().not_valid_before_utc)
+        .not_valid_after(root().not_valid_after_utc)
+        .public_key(key.public_key())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(issuer().certificate.extensions.get_extension_for_class(x509.KeyUsage).value, critical=True)
+        .add_extension(identifier, critical=False)
+    )
+    root_key = hierarchy_of().root_key
+    return builder.sign(root_key, signing_hash(root_key))
+
+
+def issuer_name() -> str:
+    """What rows call it."""
+    return serial_text(issuer().certificate.serial_number)
+
+
+def authorities() -> dict[str, x509.Certificate]:
+    """Who signs here."""
+    return {issuer_name(): issuer().certificate, serial_text(root().serial_number): root()}
+
+
+def timestamps_extension(*scts: bytes) -> x509.UnrecognizedExtension:
+    """The list of timestamps that a certificate embeds (RFC 6962, section 3.3)."""
+    listed = b"".join(len(sct).to_bytes(2, "big") + sct for sct in scts)
+    content = len(listed).to_bytes(2, "big") + listed
+    return x509.UnrecognizedExtension(SCT_LIST, tlv.encode(tlv.OCTET_STRING, content))
+
+
+@dataclass
+class Journal:
+    """Rows and entries as an honest authority leaves them."""
+
+    rows: list[RecordRow] = field(default_factory=list)
+    entries: list[LoggedEntry] = field(default_factory=list)
+
+    def issue(self, name: str = "www.example.test", *, logged: bool = True) -> RecordRow:
+        """One certificate, on record, and in the log unless it is not to be."""
+        serial = int.from_bytes(sha256(f"serial {len(self.rows)}".encode()).digest()[:16], "big") | 1 << 127
+        decision = issuance.decide(asked(pem(request(dns(name)))), rules(), issuer().validity, NOW, serial)
+        builder = issuance.to_be_signed(decision, issuer())
+        sct, index, pre_certificate = (None, None, None)
+        if logged:
+            sct, index, pre_certificate = self._log(builder)
+            builder = builder.add_extension(timestamps_extension(sct), critical=False)
+        certificate = der(_signed(builder))
+        row = RecordRow(
+            serial=serial_text(serial),
+            state="issued",
+            issuer=issuer_name(),
+            profile="tls-server",
+            subject=decision.subject.rfc4514_string(),
+            names=(name,),
+            not_before=decision.validity.not_before,
+            not_after=decision.validity.not_after,
+            issued_at=NOW,
+            certificate=certificate,
+            precertificate=pre_certificate,
+            sct=sct,
+            leaf_index=index,
+        )
+        self.rows.append(row)
+        return row
+
+    def _log(self, builder: x509.CertificateBuilder) -> tuple[bytes, int, bytes]:
+        contents = without_timestamps(_signed(builder.add_extension(timestamps_extension(b"x"), critical=False)))
+        pre_certificate = der(_signed(builder.add_extension(x509.PrecertPoison(), critical=True)))
+        entry = PrecertEntry(sha256(spki(issuer().certificate.public_key())).digest(), contents)
+        index, timestamp = len(self.entries), NOW * MILLISECONDS + len(self.entries)
+        sct = log_signer().sign_entry(structures.signed_entry(entry), timestamp, index)
+        self.entries.append(LoggedEntry(index, timestamp, entry, sct.extensions, pre_certificate))
+        return structures.sct(sct), index, pre_certificate
+
+    def row_of(self, serial: str) -> RecordRow | None:
+        """A row by its serial number."""
+        return next((row for row in self.rows if row.serial == serial), None)
+
+    def leaf_hashes(self) -> list[bytes]:
+        """The leaves of the log's tree."""
+        return [leaf_hash_of(entry) for entry in self.entries]
+
+    def evidence(self, row: RecordRow, *, status: Status | None = None) -> Evidence:
+        """All that proves the certificate of this row, composed a second after it was issued."""
+        assert row.certificate is not None
+        unsealed = Evidence(
+            format=EVIDENCE_FORMAT,
+            serial=row.serial,
+            profile=row.profile,
+            issued_at=NOW,
+            composed_at=NOW + 1,
+            chain=[
+                one.public_bytes(serialization.Encoding.PEM).decode("ascii")
+                for one in (
+                    x509.load_der_x509_certificate(row.certificate),
+                    *issuer().chain,
+                    root(),
+                )
+            ],
+            log=None if row.leaf_index is None else self._logged(row),
+            ocsp=answer(row.serial, status or Status("good")),
+            quorum=None,
+            seal=b"",
+        )
+        return evidence.sealed(unsealed, issuer().private_key)
+
+    def _logged(self, row: RecordRow) -> LoggedEvidence:
+        assert row.sct is not None
+        assert row.leaf_index is not None
+        leaves = self.leaf_hashes()
+        edge = EMPTY_EDGE.extended(leaves)
+        signed = log_signer().sign_head(TreeHead(edge.size, NOW * MILLISECONDS + edge.size, edge.root))
+        head, log_id = signed.head, log_signer().log_id
+        text = note.checkpoint_text(note.Checkpoint(ORIGIN, head.size, head.root))
+        line = note.rfc6962_signature(ORIGIN, log_id, head.timestamp, signed.signature)
+        return LoggedEvidence(
+            log_id=log_id,
+            scts=[row.sct],
+            leaf_index=row.leaf_index,
+            audit_path=merkle.inclusion_proof(nodes_of(leaves), row.leaf_index, len(leaves)),
+            tree_size=head.size,
+            timestamp=head.timestamp,
+            root_hash=head.root,
+            signature=signed.signature,
+            checkpoint=note.encode(note.Note(text, (line,))).decode("utf-8"),
+        )
+
+
+def leaf_hash_of(entry: LoggedEntry) -> bytes:
+    """The Merkle leaf hash of an entry."""
+    signed = structures.signed_entry(entry.entry)
+    return merkle.leaf_hash(structures.merkle_tree_leaf(entry.timestamp, signed, entry.extensions))
+
+
+def nodes_of(leaves: Sequence[bytes]) -> merkle.NodeSource:
+    """The complete subtrees above these leaf hashes."""
+    return lambda level, index: merkle.perfect_root(leaves[index << level : (index + 1) << level])
+
+
+def anchors() -> Anchors:
+    """What an auditor has."""
+    return Anchors(frozenset({der(root())}), log_signer().verifier)
+
+
+@cache
+def responder() -> Responder:
+    """Who signs OCSP answers for the issuer."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    return Responder(ocsp.sign_responder(issuer(), key, 1 << 100, Validity(NOW - 60, NOW + 86_400)), key)
+
+
+def answer(serial: str, status: Status, by: Responder | None = None) -> bytes:
+    """An OCSP answer that holds for an hour from NOW on."""
+    named = ocsp.hashes_of(issuer().certificate)[0]
+    question = ocsp.parse(ocsp.request_for(named, int(serial, 16)))
+    return ocsp.answer(question, status, by or responder(), NOW, backdate=60, lifetime=3600).der
+
+
+def _signed(builder: x509.CertificateBuilder) -> x509.Certificate:
+    return builder.sign(issuer().private_key, signing_hash(issuer().private_key))
