@@ -12,17 +12,11 @@ from itertools import pairwise
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 
-UNREADABLE: Final = (
-    ValueError,
-    TypeError,
-    OverflowError,
-    UnsupportedAlgorithm,
-    x509.ExtensionNotFound,
-    x509.DuplicateExtension,
-)
+from services.ca.certified import UNREADABLE
+
 _JUDGED: Final = (
     x509.BasicConstraints,
     x509.KeyUsage,

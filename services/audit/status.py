@@ -15,8 +15,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from services.audit.path import UNREADABLE, PathRefused
+from services.audit.path import PathRefused
 from services.ca import signatures
+from services.ca.certified import UNREADABLE
 from services.ca.ocsp import IssuerHashes, hashes_of
 
 

@@ -19,9 +19,9 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from services.audit import path, status
-from services.audit.path import UNREADABLE, PathRefused
+from services.audit.path import PathRefused
 from services.ca import certified, evidence
-from services.ca.certified import Unreadable
+from services.ca.certified import UNREADABLE, Unreadable
 from services.ca.hierarchy import spki
 from services.ca.issuance import serial_text
 from services.ca.messages import Evidence, LoggedEvidence

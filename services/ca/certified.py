@@ -20,7 +20,18 @@ _VERSION: Final = 0xA0
 _INTEGER: Final = 0x02
 _MAX_SERIAL_OCTETS: Final = 20
 _MAX_TIMESTAMPS: Final = 64
-_UNREADABLE: Final = (ValueError, TypeError, UnsupportedAlgorithm, x509.ExtensionNotFound, x509.DuplicateExtension)
+
+# With these the library refuses octets that are no certificate, or that miss what is looked for.
+UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.ExtensionNotFound,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 class Unreadable(ValueError):
@@ -55,15 +66,23 @@ def load(encoded: bytes) -> x509.Certificate:
     """Read a certificate, DER."""
     try:
         return x509.load_der_x509_certificate(encoded)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise Unreadable(f"no certificate: {str(error)[:200]}") from error
+
+
+def serial_of(certificate: x509.Certificate) -> str:
+    """Its serial number as the record has it."""
+    try:
+        return serial_text(certificate.serial_number)
+    except UNREADABLE as error:
+        raise Unreadable(f"no serial number: {error}") from error
 
 
 def without_timestamps(certificate: x509.Certificate) -> bytes:
     """The to-be-signed part without the list of timestamps: what the log has (RFC 6962, section 3.2)."""
     try:
         return certificate.tbs_precertificate_bytes
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise Unreadable(f"no certificate with a list of timestamps: {error}") from error
 
 
@@ -73,7 +92,7 @@ def timestamps(certificate: x509.Certificate) -> list[bytes]:
         found = certificate.extensions
         extension = found.get_extension_for_class(x509.PrecertificateSignedCertificateTimestamps).value
         return timestamps_of(tlv.whole(extension.public_bytes(), tlv.OCTET_STRING).content)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise Unreadable(f"no list of timestamps: {error}") from error
 
 
@@ -121,7 +140,7 @@ def difference(certificate: x509.Certificate, row: Described) -> str:
         if row.state != "responder":
             said["subject"] = (certificate.subject.rfc4514_string(), row.subject)
             said["names"] = (sorted(names(certificate)), sorted(row.names))
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise Unreadable(str(error)) from error
     differing = (what for what, (of, in_row) in said.items() if of != in_row)
     return "; ".join(f"its {what} is {said[what][0]!r}, the row says {said[what][1]!r}" for what in differing)

@@ -21,10 +21,10 @@ from hashlib import sha256
 from typing import Final, Literal
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 
 from services.ca import certified
-from services.ca.certified import Unreadable
+from services.ca.certified import UNREADABLE, Unreadable
 from services.ca.findings import Finding, Note, Observation, digests, of_leaf, of_serial
 from services.ca.hierarchy import spki
 from services.ca.issuance import serial_text
@@ -179,10 +179,10 @@ class Comparison:
     def _unclaimed_certificate(self, entry: LoggedEntry, certificate: bytes, lookup: Lookup) -> Iterator[Observation]:
         """Whoever has a certificate may log it. It is ours if our key signed it."""
         try:
-            found = x509.load_der_x509_certificate(certificate)
-            serial = serial_text(found.serial_number)
+            found = certified.load(certificate)
+            serial = certified.serial_of(found)
             signer = next((one for one in self._authorities.values() if _signed_by(found, one)), None)
-        except (ValueError, OverflowError):
+        except Unreadable:
             return  # the log accepts what ends at a root of others, and what this reader refuses is not ours
         if signer is None:
             return
@@ -291,10 +291,8 @@ def _without_timestamps(certificate: bytes) -> bytes | None:
 
 
 def _signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    if certificate.issuer != issuer.subject:
-        return False
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+    except (InvalidSignature, *UNREADABLE):
         return False
     return True
