@@ -163,6 +163,15 @@ def _is_name(text: str) -> bool:
     return text.isprintable() and text == text.strip()
 
 
+def _is_origin(text: str) -> bool:
+    # What can stand as a name in a signed note (C2SP signed-note).
+    return text.isprintable() and not any(character.isspace() or character == "+" for character in text)
+
+
+def _is_file(text: str) -> bool:
+    return text.isprintable() and text.startswith("/")
+
+
 def _is_path(text: str) -> bool:
     return text.isprintable()
 
@@ -185,6 +194,8 @@ _KINDS: Final = {
         lambda text: _is_domain(text) or _is_network(text),
     ),
     "name": _Kind("a text of 1 to {max} printable characters without space around it", _is_name),
+    "origin": _Kind('a name without spaces and plus signs such as "ct.corp.internal", or ""', _is_origin),
+    "file": _Kind("the absolute path of a file", _is_file),
     "path": _Kind("the path of a directory", _is_path),
 }
 
