@@ -193,7 +193,7 @@ def test_a_state_that_the_supervisor_writes_shows_on_the_next_request(monitor: M
 
 def test_not_ready_until_every_required_worker_is(own_monitor: Monitor) -> None:
     assert own_monitor.ask("/health/ready").status == 503
-    own_monitor.start_workers("ca")
+    own_monitor.start_workers("ct", "ca")
     assert own_monitor.fresh("/health/ready").json() == {"ready": False, "waiting_for": ["api"]}
     own_monitor.start_workers("api")
     assert own_monitor.fresh("/health/ready").status == 200
@@ -219,8 +219,8 @@ def test_the_supervisor_finds_the_board(monitor: Monitor) -> None:
     board = monitor.block.board()
     assert board is not None
     assert board.state == "healthy"
-    assert board.status_line == "healthy 1.00, 3/3 workers ready"
-    assert {slot: verdict.verdict for slot, verdict in board.verdicts.items()} == dict.fromkeys(range(3), Verdict.KEEP)
+    assert board.status_line == "healthy 1.00, 4/4 workers ready"
+    assert {slot: verdict.verdict for slot, verdict in board.verdicts.items()} == dict.fromkeys(range(4), Verdict.KEEP)
 
 
 def test_a_damaged_block_is_told_with_503_until_it_is_whole_again(own_monitor: Monitor) -> None:

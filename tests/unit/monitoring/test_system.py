@@ -140,7 +140,7 @@ def test_each_evaluation_publishes_the_board() -> None:
     (board,) = tree.boards
     assert (board.published_ns, board.score, board.state) == (START, 1.0, "healthy")
     assert board.status_line == "healthy 1.00, 4/4 workers ready"
-    assert {slot: verdict.verdict for slot, verdict in board.verdicts.items()} == dict.fromkeys(range(3), Verdict.KEEP)
+    assert {slot: verdict.verdict for slot, verdict in board.verdicts.items()} == dict.fromkeys(range(4), Verdict.KEEP)
 
 
 def test_ticks_are_quick_until_the_tree_is_healthy_for_the_first_time() -> None:
