@@ -166,6 +166,15 @@ def _is_name(text: str) -> bool:
     return text.isprintable() and text == text.strip()
 
 
+def _is_origin(text: str) -> bool:
+    # What can stand as a name in a signed note (C2SP signed-note).
+    return text.isprintable() and not any(character.isspace() or character == "+" for character in text)
+
+
+def _is_file(text: str) -> bool:
+    return text.isprintable() and text.startswith("/")
+
+
 def _is_path(text: str) -> bool:
     return text.isprintable()
 
@@ -196,6 +205,8 @@ _KINDS: Final = {
     "http-url": _Kind(
         'nothing, or a URL of plain HTTP without a slash at its end, such as "http://pki.corp.internal"', _is_http_url
     ),
+    "origin": _Kind('a name without spaces and plus signs such as "ct.corp.internal", or ""', _is_origin),
+    "file": _Kind("the absolute path of a file", _is_file),
     "path": _Kind("the path of a directory", _is_path),
 }
 

@@ -35,6 +35,11 @@ class Paths:
         return self.ca_dir / "root.pem"
 
     @property
+    def ct_dir(self) -> Path:
+        """Key, tiles and database of the Certificate Transparency log."""
+        return self.data_dir / "ct"
+
+    @property
     def api_dir(self) -> Path:
         """The API's own key and certificate."""
         return self.data_dir / "api"

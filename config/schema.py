@@ -40,11 +40,14 @@ Port = Annotated[int, between(1, 65535)]
 Address = Annotated[str, of_kind("address")]
 Domain = Annotated[str, of_kind("domain")]
 Host = Annotated[str, of_kind("host")]
+Origin = Annotated[str, of_kind("origin")]
+File = Annotated[str, of_kind("file", min_length=1, max_length=4095)]
 Zone = Annotated[str, of_kind("zone")]
 StatusUrl = Annotated[str, of_kind("http-url")]
 Directory = Annotated[str, of_kind("path", min_length=1, max_length=4095)]
 Addresses = Annotated[tuple[Address, ...], Meta(min_length=1, max_length=16)]
 Hosts = Annotated[tuple[Host, ...], Meta(max_length=64)]
+Files = Annotated[tuple[File, ...], Meta(max_length=64)]
 Zones = Annotated[tuple[Zone, ...], Meta(max_length=256)]
 Ratio = Annotated[float, between(0.0, 1.0)]
 
@@ -123,6 +126,13 @@ class Ca(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ocsp_validity: Annotated[int, between(60, 2_592_000, "seconds")] = 43_200
 
 
+class Ct(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The Certificate Transparency log: its name, and whose certificates it takes beside those of this CA."""
+
+    origin: Origin = ""
+    extra_roots: Files = ()
+
+
 class Api(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The HTTPS interface: where it listens, its limits, and its own certificate."""
 
@@ -155,6 +165,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     server: Server
     supervisor: Supervisor = Supervisor()
     monitoring: Monitoring = Monitoring()
+    ct: Ct = Ct()
     ca: Ca = Ca()
     api: Api = Api()
     log: Log = Log()

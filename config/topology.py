@@ -52,9 +52,10 @@ def topology(settings: Settings) -> tuple[Service, ...]:
     if settings.monitoring.enabled:
         http = _tcp("http", settings.monitoring.addresses, settings.monitoring.port)
         services.append(Service(name="monitoring", module="monitoring", listeners=http))
-    services.append(Service(name="ca", module="services.ca", listeners=(_rpc(settings, "ca"),)))
+    services.append(Service(name="ct", module="services.ct", listeners=(_rpc(settings, "ct"),)))
+    services.append(Service(name="ca", module="services.ca", depends_on=("ct",), listeners=(_rpc(settings, "ca"),)))
     https = _tcp("https", settings.api.addresses, settings.api.port)
-    services.append(Service(name="api", module="services.api", depends_on=("ca",), listeners=https))
+    services.append(Service(name="api", module="services.api", depends_on=("ca", "ct"), listeners=https))
     return tuple(services)
 
 

@@ -302,20 +302,25 @@ def _load(certificate: bytes, field: str) -> _Certificate:
 
 def _check_may_sign(certificate: _Certificate, field: str) -> None:
     try:
-        with warnings.catch_warnings(action="ignore"):
-            extensions = certificate.parsed.extensions
-        authority = extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except x509.ExtensionNotFound:
-        authority = False
+        may = _may_sign(certificate.parsed)
     except _PARSE_ERRORS as error:
         raise Refusal("malformed", field, f"extensions cannot be read ({_reason(error)})") from error
-    if authority:
-        try:
-            authority = extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
-        except x509.ExtensionNotFound:
-            return
-    if not authority:
+    if not may:
         raise Refusal("bad-chain", field, "a certificate that signed, or is to sign, another one is no authority's")
+
+
+def _may_sign(certificate: x509.Certificate) -> bool:
+    with warnings.catch_warnings(action="ignore"):
+        extensions = certificate.extensions
+    try:
+        if not extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
+            return False
+    except x509.ExtensionNotFound:
+        return False
+    try:
+        return extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
+    except x509.ExtensionNotFound:
+        return True
 
 
 def _check_signed(below: _Certificate, issuer: _Certificate, which: str) -> None:

@@ -154,7 +154,7 @@ def consistency_proof(nodes: NodeSource, first: int, second: int) -> list[bytes]
     return proof
 
 
-def verify_inclusion(  # noqa: PLR0913 - what a proof consists of
+def verify_inclusion(
     index: int, size: int, leaf: bytes, proof: Sequence[bytes], root: bytes, *, start: int = 0
 ) -> None:
     """Check that `leaf` (a leaf hash) is leaf `index` of the tree with this root. Raises ProofRefused.
@@ -186,7 +186,7 @@ def verify_consistency(first: int, second: int, first_root: bytes, second_root: 
     verify_subtree_consistency(0, first, second, first_root, second_root, proof)
 
 
-def verify_subtree_consistency(  # noqa: PLR0913 - what a proof consists of
+def verify_subtree_consistency(
     start: int, first: int, second: int, first_root: bytes, second_root: bytes, proof: Sequence[bytes]
 ) -> None:
     """Check that the leaves from `start` up to, not including, `first` are a subtree of the tree of `second` leaves.
@@ -203,13 +203,7 @@ def verify_subtree_consistency(  # noqa: PLR0913 - what a proof consists of
         _demand(not proof, "nothing is to be proven about a tree and itself")
         _demand(first_root == second_root, "the roots of one tree differ")
         return
-    at, last, end = start, first - 1, second - 1
-    # Up to the largest complete subtree that ends where the first tree does.
-    while last & 1 and at != last and end != last:
-        at, last, end = at >> 1, last >> 1, end >> 1
-    if last == end:
-        while at != last:
-            at, last, end = at >> 1, last >> 1, end >> 1
+    at, last, end = _largest_complete(start, first - 1, second - 1)
     rest = list(proof)
     if at == last:
         smaller = larger = first_root
@@ -230,6 +224,16 @@ def verify_subtree_consistency(  # noqa: PLR0913 - what a proof consists of
     _demand(end == 0, "it is too short")
     _demand(smaller == first_root, "it leads to another first root")
     _demand(larger == second_root, "it leads to another second root")
+
+
+def _largest_complete(at: int, last: int, end: int) -> tuple[int, int, int]:
+    """Up to the row of the largest complete subtree that ends where the first tree does."""
+    while last & 1 and last not in {at, end}:
+        at, last, end = at >> 1, last >> 1, end >> 1
+    if last == end:
+        while at != last:
+            at, last, end = at >> 1, last >> 1, end >> 1
+    return at, last, end
 
 
 def _split(length: int) -> int:

@@ -1,8 +1,8 @@
 """What the log signs, with its P-256 key: timestamps of entries and tree heads (RFC 6962, section 2.1.4). Pure.
 
 Rules:
-- Signatures are deterministic (RFC 6979): the same entry at the same place gets the same SCT, octet for octet, each time
-  it is asked for, and a signature that repeats tells nobody anything.
+- Signatures are deterministic (RFC 6979): the same entry at the same place gets the same SCT, octet for octet,
+  each time it is asked for, and no randomness can fail.
 - A key is known by the SHA-256 of its SubjectPublicKeyInfo (section 3.2).
 """
 

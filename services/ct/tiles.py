@@ -1,4 +1,4 @@
-"""The tree cut into tiles (C2SP tlog-tiles, static-ct-api): 256 hashes each, in levels that are 8 tree levels apart. Pure.
+"""The tree cut into tiles (C2SP tlog-tiles, static-ct-api): 256 hashes each, one level for 8 of the tree. Pure.
 
 Rules:
 - A full tile never changes. So only full tiles are ever stored; what is right of them is the `Frontier`, from which a
@@ -129,9 +129,8 @@ class Frontier:
 
     def __post_init__(self) -> None:
         widths = [(self.size >> HEIGHT * level) % WIDTH for level in range(LEVELS)]
-        if not 0 <= self.size <= MAX_TREE_SIZE or [len(each) for each in self.hashes] != [
-            w * HASH_OCTETS for w in widths
-        ]:
+        fits = [len(each) for each in self.hashes] == [width * HASH_OCTETS for width in widths]
+        if not fits or not 0 <= self.size <= MAX_TREE_SIZE:
             raise ValueError(f"these are not the partial tiles of a tree of {self.size} leaves")
 
     @classmethod

@@ -20,7 +20,7 @@ from monitoring.__main__ import main
 from monitoring.block import Block, ChildState, ProbeState, SlotWriter
 from monitoring.metrics import WORKER_FAMILIES, Metrics, operation
 
-SERVICES = ("monitoring", "ca", "api")
+SERVICES = ("monitoring", "ct", "ca", "api")
 HOSTS = {"127.0.0.1": socket.AF_INET, "::1": socket.AF_INET6}
 START_WITHIN = 30.0
 

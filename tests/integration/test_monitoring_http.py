@@ -79,19 +79,19 @@ def test_health_is_one_line_of_json_in_a_stable_order(monitor: Monitor, host: st
     ]
     assert list(document)[:8] == expected
     assert (document["status"], document["is_healthy"], document["issues"]) == ("healthy", True, [])
-    assert set(document["components"]) == {"monitoring", "ca", "api", "storage"}
+    assert set(document["components"]) == {"monitoring", "ct", "ca", "api", "storage"}
     assert monitor.ask("/health?pretty").text.count("\n") > 20
 
 
 def test_each_component_can_be_asked_for_and_an_unknown_one_is_a_problem(monitor: Monitor) -> None:
     monitor.beat()
-    for name in ("monitoring", "ca", "api", "storage"):
+    for name in ("monitoring", "ct", "ca", "api", "storage"):
         answer = monitor.ask(f"/health/{name}")
         assert (answer.status, answer.json()["component"]) == (200, name)
     problem = monitor.ask("/health/nobody")
     assert problem.status == 404
     assert problem.headers["content-type"].startswith("application/problem+json")
-    assert problem.json()["components"] == ["monitoring", "ca", "api", "storage"]
+    assert problem.json()["components"] == ["monitoring", "ct", "ca", "api", "storage"]
 
 
 @pytest.mark.parametrize("path", ["/", "/health", "/health/live", "/health/ready", "/health/ca", "/metrics", "/alerts",
@@ -165,7 +165,7 @@ def test_all_formats_carry_the_same_figures(monitor: Monitor) -> None:
 
 def test_what_each_worker_is_to_the_kernel_is_told(monitor: Monitor) -> None:
     figures = READERS["prometheus"](monitor.ask("/metrics").text)
-    for service in ("supervisor", "monitoring", "ca", "api"):
+    for service in ("supervisor", "monitoring", "ct", "ca", "api"):
         labels = (("index", "0"), ("service", service))
         assert figures["trustchain_process_resident_memory_bytes", labels, "value"] > 1e6
         assert figures["trustchain_process_open_fds", labels, "value"] > 3
@@ -193,7 +193,7 @@ def test_a_state_that_the_supervisor_writes_shows_on_the_next_request(monitor: M
 
 def test_not_ready_until_every_required_worker_is(own_monitor: Monitor) -> None:
     assert own_monitor.ask("/health/ready").status == 503
-    own_monitor.start_workers("ca")
+    own_monitor.start_workers("ct", "ca")
     assert own_monitor.fresh("/health/ready").json() == {"ready": False, "waiting_for": ["api"]}
     own_monitor.start_workers("api")
     assert own_monitor.fresh("/health/ready").status == 200
@@ -219,8 +219,8 @@ def test_the_supervisor_finds_the_board(monitor: Monitor) -> None:
     board = monitor.block.board()
     assert board is not None
     assert board.state == "healthy"
-    assert board.status_line == "healthy 1.00, 3/3 workers ready"
-    assert {slot: verdict.verdict for slot, verdict in board.verdicts.items()} == dict.fromkeys(range(3), Verdict.KEEP)
+    assert board.status_line == "healthy 1.00, 4/4 workers ready"
+    assert {slot: verdict.verdict for slot, verdict in board.verdicts.items()} == dict.fromkeys(range(4), Verdict.KEEP)
 
 
 def test_a_damaged_block_is_told_with_503_until_it_is_whole_again(own_monitor: Monitor) -> None:

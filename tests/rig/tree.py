@@ -28,7 +28,7 @@ from tests.rig.ports import free_port
 from tests.rig.processes import ProcessId
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SERVICES = ("monitoring", "ca", "api")
+SERVICES = ("monitoring", "ct", "ca", "api")
 START_WITHIN = 30.0
 STOP_WITHIN = 20.0
 _REQUEST_TIMEOUT = 15.0

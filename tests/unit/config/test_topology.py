@@ -24,20 +24,21 @@ def test_dependencies_come_before_their_dependents() -> None:
     for service in topology(settings()):
         assert set(service.depends_on) <= seen
         seen.add(service.name)
-    assert seen == {"monitoring", "ca", "api"}
+    assert seen == {"monitoring", "ct", "ca", "api"}
 
 
 def test_every_address_gets_a_listener_of_the_same_name() -> None:
     listeners = {service.name: service.listeners for service in topology(settings("api.port=9443"))}
     assert listeners == {
         "monitoring": tuple(Listener(name="http", kind="tcp", address=a, port=9090) for a in ("127.0.0.1", "::1")),
+        "ct": (Listener(name="rpc", kind="unix", path="/srv/tree/run/ct.sock"),),
         "ca": (Listener(name="rpc", kind="unix", path="/srv/tree/run/ca.sock"),),
         "api": tuple(Listener(name="https", kind="tcp", address=a, port=9443) for a in ("127.0.0.1", "::1")),
     }
 
 
 def test_monitoring_can_be_switched_off() -> None:
-    assert [service.name for service in topology(settings("monitoring.enabled=false"))] == ["ca", "api"]
+    assert [service.name for service in topology(settings("monitoring.enabled=false"))] == ["ct", "ca", "api"]
 
 
 @pytest.mark.parametrize(
@@ -62,6 +63,7 @@ def test_paths_follow_from_the_two_directories() -> None:
     assert {
         "root_certificate": paths.root_certificate,
         "ca_dir": paths.ca_dir,
+        "ct_dir": paths.ct_dir,
         "api_dir": paths.api_dir,
         "admin_token": paths.admin_token,
         "lock": paths.lock,
@@ -71,6 +73,7 @@ def test_paths_follow_from_the_two_directories() -> None:
     } == {
         "root_certificate": Path("/srv/tree/ca/root.pem"),
         "ca_dir": Path("/srv/tree/ca"),
+        "ct_dir": Path("/srv/tree/ct"),
         "api_dir": Path("/srv/tree/api"),
         "admin_token": Path("/srv/tree/admin.token"),
         "lock": Path("/srv/tree/supervisor.lock"),

@@ -15,7 +15,7 @@ from monitoring.snapshot import Series, SlotSnapshot, Snapshot
 SECOND = 1_000_000_000
 START = 1000 * SECOND
 GIB = 1 << 30
-SERVICES = ("monitoring", "ca", "api")
+SERVICES = ("monitoring", "ct", "ca", "api")
 SETTINGS = Settings(server=Server(data_dir="/data", runtime_dir="/run/trustchain"))
 
 

@@ -29,7 +29,7 @@ FAILED = (
     "failed after 7 restarts, last heartbeat 40 s ago: it dies again and again (then it is tried every 5 min) or "
     "cannot work as configured; `trustchain status --deaths` shows which, `trustchain start ca` tries at once"
 )
-CA, API = SERVICES.index("ca"), SERVICES.index("api")
+CT, CA, API = (SERVICES.index(name) for name in ("ct", "ca", "api"))
 
 
 def once(*others: SlotSnapshot, **changed: Any) -> HealthStatus:
@@ -49,9 +49,9 @@ def run(check: HealthCheck, seconds: float, at: Callable[[int], SlotSnapshot], s
 def test_a_tree_that_is_well_has_the_full_score_and_nothing_to_say() -> None:
     status = once()
     assert (status.state, status.score, status.issues) == (HealthState.HEALTHY, 1.0, ())
-    assert list(status.components) == ["monitoring", "ca", "api", "storage"]
+    assert list(status.components) == ["monitoring", "ct", "ca", "api", "storage"]
     assert status.ready
-    assert status.line == "healthy 1.00, 3/3 workers ready"
+    assert status.line == "healthy 1.00, 4/4 workers ready"
     assert {verdict.verdict for verdict in status.verdicts.values()} == {Verdict.KEEP}
 
 
@@ -91,7 +91,7 @@ def test_the_state_follows_from_the_score(score: float, state: str) -> None:
         ({"probe_state": ProbeState.FAIL_ENVIRONMENT, "note": "data directory is full (/data, 0 B free)"}, "critical",
          "ca: probe failed: data directory is full (/data, 0 B free)"),
         ({"probe_state": ProbeState.FAIL_DEPENDENCY, "note": "no answer"}, "unhealthy",
-         "ca: probe failed because of a dependency: no answer"),
+         "ca: probe failed because of ct: no answer"),
         ({"probe_state": ProbeState.UNKNOWN, "probe_ns": 0, "started_ns": START}, "degraded",
          "ca: has not probed itself yet"),
         ({"probe_ns": START - 17 * SECOND}, "degraded",
@@ -99,7 +99,7 @@ def test_the_state_follows_from_the_score(score: float, state: str) -> None:
         ({"probe_ns": START - 40 * SECOND}, "critical",
          "ca: last probe 40 s ago (expected every 5.0 s); it may be stuck inside"),
         ({"damaged": True}, "critical",
-         "ca: its part of the metrics block (slot 1) is damaged; a new process rewrites it"),
+         "ca: its part of the metrics block (slot 2) is damaged; a new process rewrites it"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_worker_is_scored_and_said_at_once(
@@ -139,13 +139,13 @@ def test_of_two_workers_one_that_serves_keeps_the_component_degraded() -> None:
 def test_a_service_that_is_not_required_does_not_cap_the_whole() -> None:
     status = once(slot("extra", START, state="failed"))
     assert status.components["extra"].state is HealthState.CRITICAL
-    assert status.score == pytest.approx(0.8)  # the mean of five
+    assert status.score == pytest.approx(5 / 6)  # the mean of six
     assert status.ready
 
 
 def test_the_line_for_systemctl_names_the_worst_issue_only_when_it_matters() -> None:
     assert once(slot("ca", START, state="stopped", heartbeat_ns=0)).line == (
-        "critical 0.00, 2/3 workers ready; ca: stopped by operator; `trustchain start ca` brings it back"
+        "critical 0.00, 3/4 workers ready; ca: stopped by operator; `trustchain start ca` brings it back"
     )
 
 
@@ -237,8 +237,9 @@ def test_memory_near_its_limit_degrades_and_far_beyond_it_is_a_reason_to_replace
         now = START + second * SECOND
         status = check.evaluate(tree(now), facts(now, memory=int(limit * 1.3)), now)
     assert status.components["ca"].state is HealthState.CRITICAL
-    assert status.verdicts[API].verdict is not Verdict.REPLACE, "its dependency is no better"
-    assert status.verdicts[CA].verdict is Verdict.REPLACE
+    for dependent in (CA, API):
+        assert status.verdicts[dependent].verdict is not Verdict.REPLACE, "its dependency is no better"
+    assert status.verdicts[CT].verdict is Verdict.REPLACE
 
 
 def test_restarts_cost_a_little_each_and_are_forgotten_after_five_minutes() -> None:
@@ -292,7 +293,7 @@ def test_causes_are_told_before_their_effects_and_all_of_them_before_what_still_
 
 def test_the_dependency_that_a_probe_failed_because_of_is_named() -> None:
     status = once(slot("api", START, probe_state=ProbeState.FAIL_DEPENDENCY, note="no answer"))
-    assert status.issues == ("api: probe failed because of ca: no answer",)
+    assert status.issues == ("api: probe failed because of ca and ct: no answer",)
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def test_one_reading_becomes_the_document_of_health() -> None:
     assert document["last_check"] == "2025-10-09T08:53:20.000Z"
     assert (document["version"], document["uptime_seconds"]) == ("1.2.3", 60.0)
     worker = document["components"]["ca"]["workers"][0]
-    assert (worker["pid"], worker["state"], worker["probe"], worker["verdict"]) == (101, "ready", "pass", "keep")
+    assert (worker["pid"], worker["state"], worker["probe"], worker["verdict"]) == (102, "ready", "pass", "keep")
     assert worker["heartbeat_age_seconds"] == 0.0
     assert worker["resident_bytes"] == 50_000_000
     json.dumps(document)  # plain data
@@ -139,8 +139,8 @@ def test_each_evaluation_publishes_the_board() -> None:
     tree.system.tick()
     (board,) = tree.boards
     assert (board.published_ns, board.score, board.state) == (START, 1.0, "healthy")
-    assert board.status_line == "healthy 1.00, 3/3 workers ready"
-    assert {slot: verdict.verdict for slot, verdict in board.verdicts.items()} == dict.fromkeys(range(3), Verdict.KEEP)
+    assert board.status_line == "healthy 1.00, 4/4 workers ready"
+    assert {slot: verdict.verdict for slot, verdict in board.verdicts.items()} == dict.fromkeys(range(4), Verdict.KEEP)
 
 
 def test_ticks_are_quick_until_the_tree_is_healthy_for_the_first_time() -> None:
@@ -170,8 +170,8 @@ def test_a_tick_comes_in_time_for_a_verdict() -> None:
     for worker in tree.workers.values():
         worker.slot.beat(tree.now)
     tree.system.tick()
-    assert tree.boards[-1].verdicts[1].verdict is Verdict.REPLACE
-    assert tree.boards[-1].verdicts[1].reason == "ca: probe failed: cannot sign; for 12 s"
+    assert tree.boards[-1].verdicts[2].verdict is Verdict.REPLACE
+    assert tree.boards[-1].verdicts[2].reason == "ca: probe failed: cannot sign; for 12 s"
 
 
 def test_a_damaged_block_is_told_and_survived() -> None:
@@ -243,7 +243,7 @@ def test_history_tells_scores_rates_percentiles_and_memory() -> None:
     assert last["error_rate"] == 0.0
     assert last["p50_seconds"] == pytest.approx(0.002, rel=0.13)
     assert last["resident_bytes"] == 50_000_000
-    assert set(tree.system.recorded) == {"overall", "monitoring", "ca", "api", "storage"}
+    assert set(tree.system.recorded) == {"overall", "monitoring", "ct", "ca", "api", "storage"}
     with pytest.raises(KeyError):
         tree.system.history("nobody", 10)
 
@@ -271,9 +271,9 @@ def test_info_names_versions_host_and_processes() -> None:
         "started": "2025-10-09T08:52:20.000Z",
         "python": "3.11.7",
         "host": "host.test",
-        "pids": {"supervisor": 99, "monitoring": 100, "ca": 101, "api": 102},
+        "pids": {"supervisor": 99, "monitoring": 100, "ct": 101, "ca": 102, "api": 103},
     }
-    assert tree.system.pids == (99, 100, 101, 102)
+    assert tree.system.pids == (99, 100, 101, 102, 103)
 
 
 def test_one_component_can_be_asked_for() -> None:

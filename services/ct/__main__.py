@@ -1,0 +1,15 @@
+"""The worker process of the Certificate Transparency log."""
+
+from __future__ import annotations
+
+import cryptography.hazmat.backends.openssl.backend  # noqa: F401 - else imported after the fork, by the first signature
+
+from config.inheritance import Inheritance
+from services.ct.metrics import FAMILIES
+from services.ct.service import build
+from services.worker import run
+
+
+def main(inheritance: Inheritance) -> None:
+    """Serve until told to stop. Raises SystemExit (78 when an operator has to act)."""
+    run(inheritance, build, FAMILIES)
