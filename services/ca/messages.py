@@ -59,7 +59,7 @@ RevocationReason = Literal[
 ]
 
 
-# What contradicts what must hold, once it was found: see `findings.py`.
+# What contradicts what must hold, once it was found: see `contradictions.py`.
 FindingKind = Literal[
     "unlogged",  # a certificate that should be in the log, and is not
     "entry_differs",  # the log has something else at the place that the certificate names

@@ -25,7 +25,7 @@ from cryptography.exceptions import InvalidSignature
 
 from services.ca import certified
 from services.ca.certified import UNREADABLE, Unreadable
-from services.ca.findings import Finding, Note, Observation, digests, of_leaf, of_serial
+from services.ca.contradictions import Finding, Note, Observation, digests, of_leaf, of_serial
 from services.ca.hierarchy import spki
 from services.ca.issuance import serial_text
 from services.ct import structures

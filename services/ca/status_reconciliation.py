@@ -19,7 +19,7 @@ from cryptography.exceptions import InvalidSignature
 
 from services.ca import crl, ocsp
 from services.ca.crl import Entry, UnreadableCrl
-from services.ca.findings import Finding, Note, Observation, digests, of_serial
+from services.ca.contradictions import Finding, Note, Observation, digests, of_serial
 from services.ca.issuance import serial_text
 from services.ca.messages import RevocationReason
 from services.ca.ocsp import CertId, Status

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from config.schema import Ca
 from services.ca.certified import Unreadable, der, serial_of_tbs, timestamps, timestamps_of
-from services.ca.findings import FINDING_KINDS, Finding, Note, Observation
+from services.ca.contradictions import FINDING_KINDS, Finding, Note, Observation
 from services.ca.installation import new_hierarchy
 from services.ca.reconciliation import Comparison, LoggedEntry, RecordRow
 from services.ct.signing import LogSigner
