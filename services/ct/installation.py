@@ -10,6 +10,7 @@ Rules:
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from config.schema import Settings
 from services.ct import keys, sequencing, storage
 from services.ct.messages import MAX_CERTIFICATE_OCTETS
 from services.ct.signing import LogSigner
-from services.ct.storage import MIGRATIONS, LogRecord, LogStorage
+from services.ct.storage import MIGRATIONS, LogRecord, LogStorage, State
 from services.ct.tile_files import TileFiles
 from services.database import Database
 from services.errors import ConfigurationError, StorageUnavailable
@@ -74,13 +75,17 @@ async def _open(
     settings: Settings, database: Database, files: TileFiles, now: Callable[[], int]
 ) -> tuple[LogSigner, LogStorage]:
     key = files.directory / KEY
-    state = await database.read(lambda connection: storage.load(connection, files))
+
+    def load(connection: sqlite3.Connection) -> State | None:
+        return storage.load(connection, files, files.checkpoint(), alone=True)
+
+    state = await database.read(load)
     if state is None:
         signer = keys.load(key) if key.exists() else keys.create(key)
         begun = LogRecord(signer.verifier.public_key, origin_of(settings))
         head = signer.sign_head(sequencing.empty_tree(now()).head)
         await database.write(lambda connection: storage.begin(connection, begun, head))
-        state = await database.read(lambda connection: storage.load(connection, files))
+        state = await database.read(load)
     else:
         signer = keys.load(key)
     if state is None or state.record.public_key != signer.verifier.public_key:

@@ -93,8 +93,12 @@ class State:
     roots: tuple[bytes, ...]
 
 
-def load(connection: sqlite3.Connection, files: TileFiles) -> State | None:
-    """Read and check the log; None when none was begun here. Raises LogDamaged; reads only."""
+def load(connection: sqlite3.Connection, files: TileFiles, checkpoint: bytes | None, *, alone: bool) -> State | None:
+    """Read and check the log; None when none was begun here. Raises LogDamaged; reads only.
+
+    `checkpoint` is the published one, read before this snapshot of the database began. `alone`: nobody writes
+    meanwhile, so that nothing may be there which the head does not speak of.
+    """
     found = _record(connection)
     if found is None:
         return None
@@ -106,12 +110,13 @@ def load(connection: sqlite3.Connection, files: TileFiles) -> State | None:
         verifier.verify_head(signed)
     except (SignatureRefused, StructureError) as error:
         raise damaged(files, f"the signature of its head is wrong: {error}") from error
-    frontier, completed = _grown(connection, files, signed.head.size)
+    frontier, completed = _grown(connection, files, signed.head.size, alone=alone)
     edge = frontier.edge()
     if edge.root != signed.head.root:
         raise damaged(files, "its entries and the tiles do not lead to the root that was signed")
     state = State(found, signed, Tree(signed.head, edge), frontier, completed, _roots(connection))
-    _check_checkpoint(state, files, verifier)
+    if checkpoint is not None:
+        _check_checkpoint(state, files, verifier, checkpoint)
     return state
 
 
@@ -313,14 +318,16 @@ def _publish(
         connection.execute("DELETE FROM entries WHERE leaf_index < ?", (size >> HEIGHT << HEIGHT,))
 
 
-def _grown(connection: sqlite3.Connection, files: TileFiles, size: int) -> tuple[Frontier, tuple[Completed, ...]]:
+def _grown(
+    connection: sqlite3.Connection, files: TileFiles, size: int, *, alone: bool
+) -> tuple[Frontier, tuple[Completed, ...]]:
     """The frontier at the end of the tiles, grown by the entries in the database."""
     (first,) = connection.execute("SELECT min(leaf_index) FROM entries").fetchone()
     published = size if first is None else int(first)
     entries = rows(connection, published, size)
     if published % WIDTH or len(entries) != size - published:
         raise damaged(files, f"entries between {published} and {size} are missing from log.db")
-    files.check_presence(published, size)
+    files.check_presence(published, size if alone else None)
     frontier = Frontier.above(published, lambda place: Tile(files.read(place)))
     try:
         leaves = [parse_entry(entry) for entry in entries]
@@ -329,11 +336,8 @@ def _grown(connection: sqlite3.Connection, files: TileFiles, size: int) -> tuple
     return frontier.grown(leaf_hash(leaf.merkle_tree_leaf) for leaf in leaves)
 
 
-def _check_checkpoint(state: State, files: TileFiles, verifier: LogVerifier) -> None:
+def _check_checkpoint(state: State, files: TileFiles, verifier: LogVerifier, published: bytes) -> None:
     """What was published must be a beginning of what is on record."""
-    published = files.checkpoint()
-    if published is None:
-        return
     path = files.directory / "checkpoint"
     try:
         parsed = note.parse(published)

@@ -82,21 +82,24 @@ class TileFiles:
         with _storage_errors(path):
             self._write(path, note)
 
-    def check_presence(self, published: int, size: int) -> None:
+    def check_presence(self, published: int, size: int | None) -> None:
         """Whether all tiles of the first `published` leaves are there, and none beyond `size`. Raises LogDamaged."""
         for level in range(DATA_LEVEL, LEVELS):
-            self._check_level(level, full_tiles(level, published), full_tiles(level, size))
+            possible = None if size is None else full_tiles(level, size)
+            self._check_level(level, full_tiles(level, published), possible)
 
-    def _check_level(self, level: int, needed: int, possible: int) -> None:
-        for first in range(0, possible + 1, _IN_DIRECTORY):
+    def _check_level(self, level: int, needed: int, possible: int | None) -> None:
+        last = needed if possible is None else possible
+        for first in range(0, last + 1, _IN_DIRECTORY):
             directory = (self.directory / Place(level, first).path).parent
             names = set(os.listdir(directory)) if directory.is_dir() else set()
             for index in range(first, first + _IN_DIRECTORY):
                 there = f"{index % _IN_DIRECTORY:03d}" in names
-                path = self.directory / Place(level, index).path
                 if index < needed and not there:
+                    path = self.directory / Place(level, index).path
                     raise LogDamaged(f"{path} is missing, a tile of the log. {_RESTORE}")
-                if index >= possible and there:
+                if possible is not None and index >= possible and there:
+                    path = self.directory / Place(level, index).path
                     raise LogDamaged(
                         f"{path} belongs to a larger tree than {self.directory / 'log.db'} knows: that is an old copy. "
                         f"{_RESTORE}"
