@@ -17,7 +17,7 @@ from msgspec import Meta, Struct
 from config.schema import Settings
 
 _HTTP_URL: Final = re.compile(
-    r"http://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~-]+)*", re.ASCII
+    r"http://(?P<host>\[[0-9a-f:.]+\]|[a-z0-9.-]+)(?::(?P<port>[0-9]{1,5}))?(?:/[A-Za-z0-9._~-]+)*", re.ASCII
 )
 _LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -180,8 +180,13 @@ def _is_path(text: str) -> bool:
 
 
 def _is_http_url(text: str) -> bool:
-    """Of ASCII without space, query or fragment, as it becomes part of a URL in certificates; or nothing at all."""
-    return not text or _HTTP_URL.fullmatch(text) is not None
+    """Empty, or scheme, host, perhaps a port and a path, and nothing behind them."""
+    found = _HTTP_URL.fullmatch(text)
+    if found is None:
+        return not text
+    host = found["host"]
+    is_host = _is_address(host[1:-1]) and ":" in host if host.startswith("[") else _is_domain(host) or _is_address(host)
+    return is_host and 1 <= int(found["port"] or 80) <= 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,8 +207,8 @@ _KINDS: Final = {
         lambda text: _is_domain(text) or _is_network(text),
     ),
     "name": _Kind("a text of 1 to {max} printable characters without space around it", _is_name),
-    "http-url": _Kind(
-        'nothing, or a URL of plain HTTP without a slash at its end, such as "http://pki.corp.internal"', _is_http_url
+    "HTTP URL": _Kind(
+        'an empty text or a URL such as "http://pki.corp.internal" without a slash at its end', _is_http_url
     ),
     "origin": _Kind('a name without spaces and plus signs such as "ct.corp.internal", or ""', _is_origin),
     "file": _Kind("the absolute path of a file", _is_file),

@@ -43,7 +43,7 @@ Host = Annotated[str, of_kind("host")]
 Origin = Annotated[str, of_kind("origin")]
 File = Annotated[str, of_kind("file", min_length=1, max_length=4095)]
 Zone = Annotated[str, of_kind("zone")]
-StatusUrl = Annotated[str, of_kind("http-url")]
+HttpUrl = Annotated[str, of_kind("HTTP URL", max_length=255)]
 Directory = Annotated[str, of_kind("path", min_length=1, max_length=4095)]
 Addresses = Annotated[tuple[Address, ...], Meta(min_length=1, max_length=16)]
 Hosts = Annotated[tuple[Host, ...], Meta(max_length=64)]
@@ -119,7 +119,7 @@ class Ca(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     backdate: Annotated[int, between(0, 86_400, "seconds")] = 60
     allowed_names: Zones = ()
     denied_names: Zones = ()
-    status_url: StatusUrl = ""
+    status_url: HttpUrl = ""
     crl_partitions: Annotated[int, between(1, 256)] = 8
     crl_validity: Annotated[int, between(60, 31_536_000, "seconds")] = 86_400
     crl_interval: Annotated[int, between(30, 31_536_000, "seconds")] = 43_200
@@ -174,6 +174,16 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def paths(self) -> Paths:
         """Every file and socket that belongs to this tree."""
         return Paths(Path(self.server.data_dir), Path(self.server.runtime_dir))
+
+    @property
+    def status_url(self) -> str:
+        """The base of the URLs in certificates, without a slash at its end: `ca.status_url`, or what follows from
+        `server.domain` and `api.http_port`.
+        """
+        if self.ca.status_url:
+            return self.ca.status_url
+        port = "" if self.api.http_port == 80 else f":{self.api.http_port}"
+        return f"http://{self.server.domain}{port}"
 
 
 MODE_DEFAULTS: Final[Mapping[Mode, Mapping[str, object]]] = MappingProxyType(

@@ -103,10 +103,6 @@ class CrlPublication:
         """The newest list of a partition."""
         return self._published.get(key)
 
-    def keys(self) -> list[ListKey]:
-        """All partitions that have a list."""
-        return list(self._published)
-
     def adopt(self, key: ListKey, published: Published, *, of_file: bool) -> None:
         """Serve a list that was found stored or as a file, unless a newer one is known; its number is used up."""
         self._numbers[key] = max(published.number, self._numbers.get(key, 0))

@@ -125,12 +125,15 @@ def parse(request: bytes) -> CertId:
 
 
 def hashes_of(issuer: x509.Certificate) -> list[IssuerHashes]:
-    """An issuer as requests may name it."""
+    """An issuer as requests may name it (RFC 6960, section 4.1.1)."""
+    name = issuer.subject.public_bytes()
     named = []
     for digest in _DIGESTS:
-        # The library hashes what RFC 6960, section 4.1.1, says to hash when it makes a request.
+        # The library cuts the public key out of its structure when it makes a request.
         one = ocsp.OCSPRequestBuilder().add_certificate(issuer, issuer, digest).build()
-        named.append(IssuerHashes(digest.name, one.issuer_name_hash, one.issuer_key_hash))
+        of_name = hashes.Hash(digest)
+        of_name.update(name)
+        named.append(IssuerHashes(digest.name, of_name.finalize(), one.issuer_key_hash))
     return named
 
 

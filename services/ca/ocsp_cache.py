@@ -25,6 +25,7 @@ Known = Literal["good", "revoked"]
 class _Entry:
     answer: Answer
     outcome: Known
+    signed_at: int
     due: int
     asked: bool = False
 
@@ -53,7 +54,7 @@ class AnswerCache:
     def put(self, asked: CertId, outcome: Known, answer: Answer, now: int) -> None:
         """Keep an answer that was signed now; it is due at half of its time."""
         entries = self._by_serial.setdefault(asked.serial, {})
-        entries[asked] = _Entry(answer, outcome, now + (answer.next_update - now) // 2)
+        entries[asked] = _Entry(answer, outcome, now, now + (answer.next_update - now) // 2)
         self._by_serial.move_to_end(asked.serial)
         while len(self._by_serial) > self._most:
             self._by_serial.popitem(last=False)
@@ -68,7 +69,7 @@ class AnswerCache:
         gone: list[CertId] = []
         for entries in self._by_serial.values():
             for asked, entry in entries.items():
-                life = entry.due - entry.answer.produced_at
+                life = entry.due - entry.signed_at
                 if entry.asked and entry.due - life // AHEAD_SHARE <= now:
                     ahead.append(asked)
                 elif not entry.asked and entry.due <= now:

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, cast
 
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ed25519, mldsa
 
 from services.ca import keys, ocsp
 from services.ca.hierarchy import Issuer, SigningKey
@@ -103,10 +103,12 @@ class Responders:
         return Responder(certificate, key)
 
 
-def _key_like(key: SigningKey) -> SigningKey:
+_POST_QUANTUM: Final = (mldsa.MLDSA44PrivateKey, mldsa.MLDSA65PrivateKey, mldsa.MLDSA87PrivateKey)
+
+
+def _key_like(key: object) -> SigningKey:
     """A new key that whoever verifies the issuer's signatures can verify, and that is made in no time."""
-    if isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
-        return keys.generate("p256")
-    if isinstance(key, ed25519.Ed25519PrivateKey):
-        return keys.generate("ed25519")
-    raise TypeError(f"an OCSP responder for a {type(key).__name__}")
+    for kind in _POST_QUANTUM:
+        if isinstance(key, kind):
+            return cast(SigningKey, kind.generate())
+    return keys.generate("ed25519" if isinstance(key, ed25519.Ed25519PrivateKey) else "p256")

@@ -80,4 +80,6 @@ def test_a_route_declares_exactly_the_parameters_of_its_path_and_only_known_refu
 
 
 def test_everything_that_tells_of_certificates_needs_a_token() -> None:
-    assert {route.name for route in ROUTES if not route.token} == {"get_roots", "get_openapi"}
+    open_to_all = {route.name for route in ROUTES if not route.token and not route.proof}
+    assert open_to_all == {"get_roots", "get_openapi"}
+    assert {route.name for route in ROUTES if route.proof} == {"revoke_certificate"}
