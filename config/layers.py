@@ -52,8 +52,8 @@ def file_layer(file: Path) -> Layer:
     return document_layer(content, place, base)
 
 
-def document_layer(content: bytes, place: str, base: str = "") -> Layer:
-    """Read the bytes of a TOML document that came from `place`."""
+def document_layer(content: bytes, place: str, base: str = "", root: Section = ROOT) -> Layer:
+    """Read the bytes of a TOML document that came from `place`; `root` is what it may say."""
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
@@ -75,7 +75,7 @@ def document_layer(content: bytes, place: str, base: str = "") -> Layer:
         return f"{place}:{line}" if line else place
 
     layer = Layer()
-    _collect(document, ROOT, (), origin, base, layer)
+    _Collection(root, origin, base, layer).collect(document, root, ())
     return layer
 
 
@@ -97,7 +97,7 @@ def override_layer(overrides: Sequence[str]) -> Layer:
         document: dict[str, object] = {name: override_value(text, KEYS.get(dotted))}
         for section in reversed(sections):
             document = {section: document}
-        _collect(document, ROOT, (), lambda _: "--set", "", layer)
+        _Collection(ROOT, lambda _: "--set", "", layer).collect(document, ROOT, ())
     return layer
 
 
@@ -113,34 +113,39 @@ def override_value(text: str, key: Key | None) -> object:
     return text.strip() if said_more or wanted_text else value
 
 
-def _collect(
-    document: Mapping[str, object],
-    section: Section,
-    prefix: KeyPath,
-    origin: Callable[[KeyPath], str],
-    base: str,
-    layer: Layer,
-) -> None:
-    """Add what `document` says about `section` to the layer."""
-    for name, value in document.items():
-        path = (*prefix, name)
-        dotted = ".".join(path)
-        node = section.get(name)
-        if isinstance(node, Key):
-            layer.entries[dotted] = Entry(value, origin(path), base)
-        elif node is None:
-            layer.problems.append(_unknown_key(dotted, section, prefix, origin(path), len(layer.problems)))
-        elif isinstance(value, dict):
-            _collect(value, node, path, origin, base, layer)
-        else:
-            layer.problems.append(Problem(origin(path), dotted, shortened(value), f"a section [{dotted}]"))
+@dataclass(frozen=True, slots=True)
+class _Collection:
+    """One document on its way into a layer."""
 
+    root: Section
+    origin: Callable[[KeyPath], str]
+    base: str
+    layer: Layer
 
-def _unknown_key(dotted: str, section: Section, prefix: KeyPath, place: str, already: int) -> Problem:
-    expected = f"a key of [{'.'.join(prefix)}]" if prefix else "a section or key of the configuration"
-    # A suggestion costs milliseconds, and a file may hold a hundred thousand wrong keys.
-    suggestion = nearest(dotted, section) if already < MAX_SHOWN and len(dotted) < 256 else ""
-    return Problem(place, _printable(dotted), "an unknown key", expected, suggestion)
+    def collect(self, document: Mapping[str, object], section: Section, prefix: KeyPath) -> None:
+        """Add what `document` says about `section` to the layer."""
+        for name, value in document.items():
+            path = (*prefix, name)
+            dotted = ".".join(path)
+            node = section.get(name)
+            if isinstance(node, Key):
+                self.layer.entries[dotted] = Entry(value, self.origin(path), self.base)
+            elif node is None:
+                self.layer.problems.append(self._unknown_key(dotted, section, prefix, self.origin(path)))
+            elif isinstance(value, dict):
+                self.collect(value, node, path)
+            else:
+                self.layer.problems.append(
+                    Problem(self.origin(path), dotted, shortened(value), f"a section [{dotted}]")
+                )
+
+    def _unknown_key(self, dotted: str, section: Section, prefix: KeyPath, place: str) -> Problem:
+        what = "the configuration" if self.root is ROOT else "a profile"
+        expected = f"a key of [{'.'.join(prefix)}]" if prefix else f"a section or key of {what}"
+        # A suggestion costs milliseconds, and a file may hold a hundred thousand wrong keys.
+        suggest = len(self.layer.problems) < MAX_SHOWN and len(dotted) < 256
+        suggestion = nearest(dotted, section, self.root) if suggest else ""
+        return Problem(place, _printable(dotted), "an unknown key", expected, suggestion)
 
 
 def _printable(dotted: str) -> str:

@@ -19,7 +19,6 @@ from config.paths import Paths
 Mode = Literal["development", "production"]
 ExportFormat = Literal["json", "prometheus", "plaintext", "csv"]
 KeyType = Literal["p256", "ed25519", "rsa3072"]
-ProfileName = Literal["tls-server", "tls-client", "tls-server-client"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["console", "json"]
 
@@ -42,6 +41,9 @@ Domain = Annotated[str, of_kind("domain")]
 Host = Annotated[str, of_kind("host")]
 Zone = Annotated[str, of_kind("zone")]
 Directory = Annotated[str, of_kind("path", min_length=1, max_length=4095)]
+OptionalDirectory = Annotated[str, of_kind("optional path", max_length=4095)]
+ProfileName = Annotated[str, of_kind("profile", min_length=1, max_length=48)]
+HttpUrl = Annotated[str, of_kind("HTTP URL", max_length=255)]
 Addresses = Annotated[tuple[Address, ...], Meta(min_length=1, max_length=16)]
 Hosts = Annotated[tuple[Host, ...], Meta(max_length=64)]
 Zones = Annotated[tuple[Zone, ...], Meta(max_length=256)]
@@ -110,11 +112,14 @@ class Ca(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     root_lifetime_days: Annotated[int, between(1, 36_500, "days")] = 3650
     intermediate_lifetime_days: Annotated[int, between(1, 36_500, "days")] = 1825
     default_profile: ProfileName = "tls-server"
+    profiles_dir: OptionalDirectory = ""
     default_validity: Annotated[int, between(60, 34_560_000, "seconds")] = 86_400
     max_validity: Annotated[int, between(60, 34_560_000, "seconds")] = 7_776_000
     backdate: Annotated[int, between(0, 86_400, "seconds")] = 60
     allowed_names: Zones = ()
     denied_names: Zones = ()
+    status_url: HttpUrl = ""
+    crl_partitions: Annotated[int, between(1, 256)] = 8
 
 
 class Api(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -122,6 +127,8 @@ class Api(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     addresses: Addresses = LOOPBACK
     port: Port = 8443
+    http_addresses: Addresses = LOOPBACK
+    http_port: Port = 8080
     max_body_bytes: Annotated[int, between(1024, 16_777_216, "bytes")] = 65_536
     request_timeout: Annotated[float, between(0.1, 600.0, "seconds")] = 10.0
     body_timeout: Annotated[float, between(0.1, 600.0, "seconds")] = 5.0
@@ -157,6 +164,16 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Every file and socket that belongs to this tree."""
         return Paths(Path(self.server.data_dir), Path(self.server.runtime_dir))
 
+    @property
+    def status_url(self) -> str:
+        """The base of the URLs in certificates, without a slash at its end: `ca.status_url`, or what follows from
+        `server.domain` and `api.http_port`.
+        """
+        if self.ca.status_url:
+            return self.ca.status_url
+        port = "" if self.api.http_port == 80 else f":{self.api.http_port}"
+        return f"http://{self.server.domain}{port}"
+
 
 MODE_DEFAULTS: Final[Mapping[Mode, Mapping[str, object]]] = MappingProxyType(
     {
@@ -166,6 +183,8 @@ MODE_DEFAULTS: Final[Mapping[Mode, Mapping[str, object]]] = MappingProxyType(
                 "monitoring.collection_interval": 10.0,
                 "monitoring.health_check_interval": 30.0,
                 "api.addresses": ("0.0.0.0", "::"),  # noqa: S104 - clients are on other hosts
+                "api.http_addresses": ("0.0.0.0", "::"),  # noqa: S104 - so are those who check certificates
+                "api.http_port": 80,
                 "log.format": "json",
             }
         ),
