@@ -243,7 +243,9 @@ _KINDS: Final = {
         "the name of a profile: 1 to {max} lower-case letters, digits and inner hyphens",
         lambda text: _PROFILE.fullmatch(text) is not None,
     ),
-    "HTTP URL": _Kind('an empty text or a URL such as "http://pki.corp.internal" without a slash at its end', _is_http_url),
+    "HTTP URL": _Kind(
+        'an empty text or a URL such as "http://pki.corp.internal" without a slash at its end', _is_http_url
+    ),
     "purpose": _Kind(
         f"one of {', '.join(PURPOSES)}, or the object identifier of another purpose, none that an authority's own "
         "certificates are for",

@@ -4,7 +4,6 @@ Rules: a layer knows only what was said in it; defaults and precedence belong to
 layer comes out: what cannot be used is among its problems.
 """
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +42,7 @@ def file_layer(file: Path) -> Layer:
     try:
         with file.open("rb") as stream:
             content = stream.read(MAX_FILE_BYTES + 1)
-        base = os.path.dirname(os.path.abspath(file))
+        base = str(file.absolute().parent)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return Layer(problems=[Problem(place, "", f"that it cannot be read ({reason})", "a readable TOML file")])

@@ -11,7 +11,8 @@ from typing import Final
 
 from config.keys import KEYS
 from config.problems import ConfigError, Problem, shortened
-from config.profile_schema import NamedProfile, parse_profile
+from config.profile_parsing import parse_profile
+from config.profile_schema import NamedProfile
 from config.schema import Settings
 
 MAX_FILE_BYTES: Final = 65_536
@@ -22,7 +23,7 @@ SHIPPED: Final = Path(__file__).parent / "profiles"
 
 
 def load_profiles(settings: Settings) -> Mapping[str, NamedProfile]:
-    """Return every profile by its name, the default one among them. Raises ConfigError with everything that is wrong."""
+    """Return every profile by its name, the default one among them. Raises ConfigError with all that is wrong."""
     problems: list[Problem] = []
     files = {file.stem: file for directory in _directories(settings, problems) for file in _files(directory, problems)}
     if len(files) > MAX_PROFILES:

@@ -64,7 +64,7 @@ class Element:
 
 
 def parse(data: bytes) -> Element:
-    """The one element that `data` is. Raises DerError."""
+    """The one element that `data` is, and all that it holds. Raises DerError."""
     if len(data) > MAX_OCTETS:
         raise DerError(f"{len(data)} octets; at most {MAX_OCTETS} are read")
     element = _read(data, 0, len(data), 0)
@@ -82,17 +82,33 @@ def encode(tag: int, content: bytes) -> bytes:
     return bytes((tag, 0x80 | len(octets))) + octets + content
 
 
-def _read(data: bytes, begin: int, limit: int, depth: int) -> Element:
+def elements(data: bytes, begin: int, end: int) -> list[Element]:
+    """The elements that lie between two positions, one behind the other, without a look inside. Raises DerError."""
+    found: list[Element] = []
+    while begin < end:
+        content, limit = _extent(data, begin, end)
+        found.append(Element(data, data[begin], begin, content, limit))
+        begin = limit
+    return found
+
+
+def _extent(data: bytes, begin: int, limit: int) -> tuple[int, int]:
+    """Where the content of the element at `begin` begins and ends."""
     content = begin + 2
     if content > limit:
         raise DerError(f"an element that is cut off at {begin}")
-    tag = data[begin]
     length = data[begin + 1]
     if length >= 0x80:
         content, length = _long_length(data, begin, limit)
     end = content + length
     if end > limit:
         raise DerError(f"an element at {begin} that is longer than what holds it")
+    return content, end
+
+
+def _read(data: bytes, begin: int, limit: int, depth: int) -> Element:
+    content, end = _extent(data, begin, limit)
+    tag = data[begin]
     element = Element(data, tag, begin, content, end)
     if tag & _CONSTRUCTED:
         _read_children(element, depth)

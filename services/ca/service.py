@@ -6,14 +6,23 @@ import os
 import time
 from typing import Final
 
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from config.problems import ConfigError
+from config.profile_files import load_profiles
+from config.schema import Settings
 from services.ca import messages
 from services.ca.installation import open_installation
 from services.ca.metrics import AuthorityMetrics
-from services.ca.server import CertificateAuthority, rules_of
+from services.ca.rules import Rules
+from services.ca.server import CertificateAuthority
+from services.ca.transparency import TransparencyLog
+from services.errors import ConfigurationError
 from services.rpc_server import Handler, Server
 from services.worker import Worker
 
 LISTENER: Final = "rpc"
+LOG_SHARE: Final = 0.5  # of the time for a probe: so that a log that hangs is found out before the probe is too late
 
 
 class CaService:
@@ -40,12 +49,15 @@ class CaService:
 
 async def build(worker: Worker) -> CaService:
     """Open the authority, or create it, and answer calls. Raises ConfigurationError and StorageUnavailable."""
-    rules = rules_of(worker.settings.ca)
+    rules = rules_of(worker.settings)
     installation = await open_installation(worker.settings, unix_seconds, worker.log)
+    roots = [installation.hierarchy.root.public_bytes(Encoding.DER)]
+    probe_seconds = worker.probe_timeout * LOG_SHARE
     authority = CertificateAuthority(
         installation=installation,
         rules=rules,
-        metrics=AuthorityMetrics(worker.metrics),
+        transparency=TransparencyLog(worker.peer("ct"), roots, worker.log, unix_milliseconds, probe_seconds),
+        metrics=AuthorityMetrics(worker.metrics, rules.profiles),
         log=worker.log,
         now=unix_seconds,
         random_octets=os.urandom,
@@ -61,6 +73,20 @@ async def build(worker: Worker) -> CaService:
     server = Server(worker.sockets[LISTENER], methods)
     server.start()
     return CaService(authority, server)
+
+
+def rules_of(settings: Settings) -> Rules:
+    """What settings and profiles let the authority issue. Raises ConfigurationError with everything that is wrong."""
+    try:
+        documents = load_profiles(settings)
+    except ConfigError as error:
+        raise ConfigurationError(f"the certificate profiles cannot be used: {error}") from error
+    return Rules.of(settings, documents)
+
+
+def unix_milliseconds() -> int:
+    """The clock that timestamps go by: the same, in milliseconds."""
+    return time.time_ns() // 1_000_000
 
 
 def unix_seconds() -> int:
