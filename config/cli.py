@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Concatenate, TypeVar
+from typing import Any, Concatenate, NoReturn, TypeVar
 
 import click
 
@@ -17,6 +17,7 @@ from config.inheritance import EXIT_CONFIG
 from config.keys import KEYS
 from config.loader import Loaded, load
 from config.problems import ConfigError, as_toml
+from config.profile_files import load_profiles
 from config.schema import Settings
 
 R = TypeVar("R")
@@ -55,11 +56,15 @@ def load_or_exit(
     try:
         return load(config_file, mode, data_dir, overrides)
     except ConfigError as error:
-        count = len(error.problems)
-        click.echo(f"trustchain: {count} configuration {'problem' if count == 1 else 'problems'}", err=True)
-        for line in str(error).splitlines():
-            click.echo(f"  {line}", err=True)
-        sys.exit(EXIT_CONFIG)
+        _leave_for(error)
+
+
+def _leave_for(error: ConfigError) -> NoReturn:
+    count = len(error.problems)
+    click.echo(f"trustchain: {count} configuration {'problem' if count == 1 else 'problems'}", err=True)
+    for line in str(error).splitlines():
+        click.echo(f"  {line}", err=True)
+    sys.exit(EXIT_CONFIG)
 
 
 @click.group()
@@ -70,8 +75,12 @@ def config() -> None:
 @config.command()
 @settings_options
 def check(loaded: Loaded) -> None:
-    """Say OK, or everything that is wrong (exit code 78)."""
+    """Say OK, or everything that is wrong with settings and certificate profiles (exit code 78)."""
     server = loaded.settings.server
+    try:
+        load_profiles(loaded.settings)
+    except ConfigError as error:
+        _leave_for(error)
     source = f"{loaded.file}" if loaded.file else "no configuration file"
     click.echo(f"OK: {source}, mode {loaded.settings.mode}, data directory {server.data_dir}")
 

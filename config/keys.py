@@ -1,7 +1,8 @@
-"""The key paths of the schema: what each key takes, in words, and which valid key is nearest to a wrong one.
+"""The key paths of a schema: what each key takes, in words, and which valid key is nearest to a wrong one.
 
-Rules: everything here is derived from `schema`, so that no limit is said twice. A value is judged alone; what
-depends on another value is judged in `consistency`.
+Rules: everything here is derived from the types, so that no limit is said twice. A value is judged alone; what
+depends on another value is judged in `consistency`. A key whose type allows None may be left out and is never None when
+it is given.
 """
 
 import difflib
@@ -9,17 +10,36 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, get_args, get_origin
+from types import MappingProxyType, NoneType, UnionType
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
 
 from config.schema import Settings
 
+PURPOSES: Final = MappingProxyType(
+    {
+        "serverAuth": "1.3.6.1.5.5.7.3.1",
+        "clientAuth": "1.3.6.1.5.5.7.3.2",
+        "codeSigning": "1.3.6.1.5.5.7.3.3",
+        "emailProtection": "1.3.6.1.5.5.7.3.4",
+        "documentSigning": "1.3.6.1.5.5.7.3.36",
+    }
+)
+"""Extended key usages by name (RFC 5280, section 4.2.1.12; RFC 9336)."""
+
+# Any purpose, time stamping (which has to be critical), OCSP signing, and precertificate signing: with one of these a
+# leaf would speak for its authority.
+_FORBIDDEN_PURPOSES: Final = frozenset(
+    {"2.5.29.37.0", "1.3.6.1.5.5.7.3.8", "1.3.6.1.5.5.7.3.9", "1.3.6.1.4.1.11129.2.4.4"}
+)
+_LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_PROFILE: Final = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", re.ASCII)
+_OID: Final = re.compile(r"(?:[01]\.[1-3]?[0-9]|2\.(?:0|[1-9][0-9]{0,8}))(?:\.(?:0|[1-9][0-9]{0,18})){1,30}", re.ASCII)
 _HTTP_URL: Final = re.compile(
     r"http://(?P<host>\[[0-9a-f:.]+\]|[a-z0-9.-]+)(?::(?P<port>[0-9]{1,5}))?(?:/[A-Za-z0-9._~-]+)*", re.ASCII
 )
-_LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,42 +85,53 @@ def paths_of(section: Section, prefix: str = "") -> Iterator[str]:
             yield from paths_of(node, f"{prefix}{name}.")
 
 
-def nearest(path: str, siblings: Iterable[str]) -> str:
-    """Return the valid path that a wrong one most likely means, or an empty string.
+def nearest(path: str, siblings: Iterable[str], root: "Section | None" = None) -> str:
+    """Return the valid path of `root` (the settings) that a wrong one most likely means, or an empty string.
 
     A similar name in the same section comes first, then the same name in another section, then any similar path.
     """
     prefix, _, name = path.rpartition(".")
-    elsewhere = [valid for valid in ALL_PATHS if valid.rpartition(".")[2] == name]
+    valid_paths = ALL_PATHS if root is None else tuple(paths_of(root))
+    elsewhere = [valid for valid in valid_paths if valid.rpartition(".")[2] == name]
     sibling = _most_similar(name, siblings, 0.6)
     if sibling:
         return f"{prefix}.{sibling}" if prefix else sibling
     # For whole paths more must agree, as their first parts often do.
-    return _most_similar(path, elsewhere, 0.0) or _most_similar(path, ALL_PATHS, 0.75)
+    return _most_similar(path, elsewhere, 0.0) or _most_similar(path, valid_paths, 0.75)
 
 
 def _most_similar(word: str, valid: Iterable[str], cutoff: float) -> str:
     return next(iter(difflib.get_close_matches(word, list(valid), n=1, cutoff=cutoff)), "")
 
 
-def _section(struct: type[Struct], prefix: str = "") -> Section:
+def section_of(struct: type[Struct], prefix: str = "") -> Section:
+    """The keys and sub-sections that a struct declares."""
     section: dict[str, Key | Section] = {}
     for field in msgspec.structs.fields(struct):
         path = prefix + field.name
         if isinstance(field.type, type) and issubclass(field.type, Struct):
-            section[field.name] = _section(field.type, f"{path}.")
+            section[field.name] = section_of(field.type, f"{path}.")
         else:
             default = None if field.default is msgspec.NODEFAULT else field.default
-            section[field.name] = Key(path, field.type, default, _in_words(field.type))
+            hint = _when_given(field.type)
+            section[field.name] = Key(path, hint, default, _in_words(hint))
     return section
 
 
-def _leaves(section: Section) -> Iterator[Key]:
+def _when_given(hint: Any) -> Any:
+    """The type of a key that may be left out, without the None."""
+    if isinstance(hint, UnionType) or get_origin(hint) is Union:
+        (hint,) = (choice for choice in get_args(hint) if choice is not NoneType)
+    return hint
+
+
+def keys_of(section: Section) -> Iterator[Key]:
+    """Every key inside `section`, in the order of the schema."""
     for node in section.values():
         if isinstance(node, Key):
             yield node
         else:
-            yield from _leaves(node)
+            yield from keys_of(node)
 
 
 def _unwrapped(hint: Any) -> tuple[Any, Meta]:
@@ -189,6 +220,14 @@ def _is_http_url(text: str) -> bool:
     return is_host and 1 <= int(found["port"] or 80) <= 65535
 
 
+def _is_purpose(text: str) -> bool:
+    return text in PURPOSES or (_is_oid(text) and text not in _FORBIDDEN_PURPOSES and text not in PURPOSES.values())
+
+
+def _is_oid(text: str) -> bool:
+    return len(text) <= 128 and _OID.fullmatch(text) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class _Kind:
     in_words: str
@@ -207,18 +246,30 @@ _KINDS: Final = {
         lambda text: _is_domain(text) or _is_network(text),
     ),
     "name": _Kind("a text of 1 to {max} printable characters without space around it", _is_name),
-    "HTTP URL": _Kind(
-        'an empty text or a URL such as "http://pki.corp.internal" without a slash at its end', _is_http_url
-    ),
     "origin": _Kind('a name without spaces and plus signs such as "ct.corp.internal", or ""', _is_origin),
     "file": _Kind("the absolute path of a file", _is_file),
     "path": _Kind("the path of a directory", _is_path),
+    "optional path": _Kind("the path of a directory, or an empty text", _is_path),
+    "profile": _Kind(
+        "the name of a profile: 1 to {max} lower-case letters, digits and inner hyphens",
+        lambda text: _PROFILE.fullmatch(text) is not None,
+    ),
+    "HTTP URL": _Kind(
+        'an empty text or a URL such as "http://pki.corp.internal" without a slash at its end', _is_http_url
+    ),
+    "purpose": _Kind(
+        f"one of {', '.join(PURPOSES)}, or the object identifier of another purpose, none that an authority's own "
+        "certificates are for",
+        _is_purpose,
+    ),
+    "object identifier": _Kind('an object identifier such as "1.3.6.1.4.1.99999.1"', _is_oid),
+    "organization": _Kind("a text of at most {max} printable characters without space around it", _is_name),
 }
 
-ROOT: Final = _section(Settings)
+ROOT: Final = section_of(Settings)
 """The whole schema as a tree of keys."""
 
-KEYS: Final[Mapping[str, Key]] = {key.path: key for key in _leaves(ROOT)}
+KEYS: Final[Mapping[str, Key]] = {key.path: key for key in keys_of(ROOT)}
 """Every setting by its path, in the order of the schema."""
 
 ALL_PATHS: Final = tuple(paths_of(ROOT))

@@ -4,7 +4,6 @@ Rules: a layer knows only what was said in it; defaults and precedence belong to
 layer comes out: what cannot be used is among its problems.
 """
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +42,7 @@ def file_layer(file: Path) -> Layer:
     try:
         with file.open("rb") as stream:
             content = stream.read(MAX_FILE_BYTES + 1)
-        base = os.path.dirname(os.path.abspath(file))
+        base = str(file.absolute().parent)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return Layer(problems=[Problem(place, "", f"that it cannot be read ({reason})", "a readable TOML file")])
@@ -52,8 +51,8 @@ def file_layer(file: Path) -> Layer:
     return document_layer(content, place, base)
 
 
-def document_layer(content: bytes, place: str, base: str = "") -> Layer:
-    """Read the bytes of a TOML document that came from `place`."""
+def document_layer(content: bytes, place: str, base: str = "", root: Section = ROOT) -> Layer:
+    """Read the bytes of a TOML document that came from `place`; `root` is what it may say."""
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
@@ -75,7 +74,7 @@ def document_layer(content: bytes, place: str, base: str = "") -> Layer:
         return f"{place}:{line}" if line else place
 
     layer = Layer()
-    _collect(document, ROOT, (), origin, base, layer)
+    _Collection(root, origin, base, layer).collect(document, root, ())
     return layer
 
 
@@ -97,7 +96,7 @@ def override_layer(overrides: Sequence[str]) -> Layer:
         document: dict[str, object] = {name: override_value(text, KEYS.get(dotted))}
         for section in reversed(sections):
             document = {section: document}
-        _collect(document, ROOT, (), lambda _: "--set", "", layer)
+        _Collection(ROOT, lambda _: "--set", "", layer).collect(document, ROOT, ())
     return layer
 
 
@@ -113,34 +112,39 @@ def override_value(text: str, key: Key | None) -> object:
     return text.strip() if said_more or wanted_text else value
 
 
-def _collect(
-    document: Mapping[str, object],
-    section: Section,
-    prefix: KeyPath,
-    origin: Callable[[KeyPath], str],
-    base: str,
-    layer: Layer,
-) -> None:
-    """Add what `document` says about `section` to the layer."""
-    for name, value in document.items():
-        path = (*prefix, name)
-        dotted = ".".join(path)
-        node = section.get(name)
-        if isinstance(node, Key):
-            layer.entries[dotted] = Entry(value, origin(path), base)
-        elif node is None:
-            layer.problems.append(_unknown_key(dotted, section, prefix, origin(path), len(layer.problems)))
-        elif isinstance(value, dict):
-            _collect(value, node, path, origin, base, layer)
-        else:
-            layer.problems.append(Problem(origin(path), dotted, shortened(value), f"a section [{dotted}]"))
+@dataclass(frozen=True, slots=True)
+class _Collection:
+    """One document on its way into a layer."""
 
+    root: Section
+    origin: Callable[[KeyPath], str]
+    base: str
+    layer: Layer
 
-def _unknown_key(dotted: str, section: Section, prefix: KeyPath, place: str, already: int) -> Problem:
-    expected = f"a key of [{'.'.join(prefix)}]" if prefix else "a section or key of the configuration"
-    # A suggestion costs milliseconds, and a file may hold a hundred thousand wrong keys.
-    suggestion = nearest(dotted, section) if already < MAX_SHOWN and len(dotted) < 256 else ""
-    return Problem(place, _printable(dotted), "an unknown key", expected, suggestion)
+    def collect(self, document: Mapping[str, object], section: Section, prefix: KeyPath) -> None:
+        """Add what `document` says about `section` to the layer."""
+        for name, value in document.items():
+            path = (*prefix, name)
+            dotted = ".".join(path)
+            node = section.get(name)
+            if isinstance(node, Key):
+                self.layer.entries[dotted] = Entry(value, self.origin(path), self.base)
+            elif node is None:
+                self.layer.problems.append(self._unknown_key(dotted, section, prefix, self.origin(path)))
+            elif isinstance(value, dict):
+                self.collect(value, node, path)
+            else:
+                self.layer.problems.append(
+                    Problem(self.origin(path), dotted, shortened(value), f"a section [{dotted}]")
+                )
+
+    def _unknown_key(self, dotted: str, section: Section, prefix: KeyPath, place: str) -> Problem:
+        what = "the configuration" if self.root is ROOT else "a profile"
+        expected = f"a key of [{'.'.join(prefix)}]" if prefix else f"a section or key of {what}"
+        # A suggestion costs milliseconds, and a file may hold a hundred thousand wrong keys.
+        suggest = len(self.layer.problems) < MAX_SHOWN and len(dotted) < 256
+        suggestion = nearest(dotted, section, self.root) if suggest else ""
+        return Problem(place, _printable(dotted), "an unknown key", expected, suggestion)
 
 
 def _printable(dotted: str) -> str:

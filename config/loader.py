@@ -103,6 +103,8 @@ def _settle_directories(entries: dict[str, Entry], environ: Mapping[str, str]) -
 
     data_dir = entries["server.data_dir"] = settle("server.data_dir", lambda: default_data_dir(mode, environ))
     entries["server.runtime_dir"] = settle("server.runtime_dir", lambda: default_runtime_dir(mode, data_dir, environ))
+    if entries["ca.profiles_dir"].value:
+        entries["ca.profiles_dir"] = settle("ca.profiles_dir", lambda: entries["ca.profiles_dir"])
     return problems
 
 

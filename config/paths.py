@@ -30,6 +30,11 @@ class Paths:
         return self.data_dir / "ca"
 
     @property
+    def profiles_dir(self) -> Path:
+        """The operator's own certificate profiles, where `ca.profiles_dir` says nothing else."""
+        return self.ca_dir / "profiles"
+
+    @property
     def root_certificate(self) -> Path:
         """The root certificate (PEM), for clients to trust."""
         return self.ca_dir / "root.pem"

@@ -19,7 +19,6 @@ from config.paths import Paths
 Mode = Literal["development", "production"]
 ExportFormat = Literal["json", "prometheus", "plaintext", "csv"]
 KeyType = Literal["p256", "ed25519", "rsa3072"]
-ProfileName = Literal["tls-server", "tls-client", "tls-server-client"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["console", "json"]
 
@@ -43,8 +42,10 @@ Host = Annotated[str, of_kind("host")]
 Origin = Annotated[str, of_kind("origin")]
 File = Annotated[str, of_kind("file", min_length=1, max_length=4095)]
 Zone = Annotated[str, of_kind("zone")]
-HttpUrl = Annotated[str, of_kind("HTTP URL", max_length=255)]
 Directory = Annotated[str, of_kind("path", min_length=1, max_length=4095)]
+OptionalDirectory = Annotated[str, of_kind("optional path", max_length=4095)]
+ProfileName = Annotated[str, of_kind("profile", min_length=1, max_length=48)]
+HttpUrl = Annotated[str, of_kind("HTTP URL", max_length=255)]
 Addresses = Annotated[tuple[Address, ...], Meta(min_length=1, max_length=16)]
 Hosts = Annotated[tuple[Host, ...], Meta(max_length=64)]
 Files = Annotated[tuple[File, ...], Meta(max_length=64)]
@@ -114,6 +115,7 @@ class Ca(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     root_lifetime_days: Annotated[int, between(1, 36_500, "days")] = 3650
     intermediate_lifetime_days: Annotated[int, between(1, 36_500, "days")] = 1825
     default_profile: ProfileName = "tls-server"
+    profiles_dir: OptionalDirectory = ""
     default_validity: Annotated[int, between(60, 34_560_000, "seconds")] = 86_400
     max_validity: Annotated[int, between(60, 34_560_000, "seconds")] = 7_776_000
     backdate: Annotated[int, between(0, 86_400, "seconds")] = 60
@@ -138,6 +140,7 @@ class Api(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     addresses: Addresses = LOOPBACK
     port: Port = 8443
+    http_addresses: Addresses = LOOPBACK
     http_port: Port = 8080
     max_body_bytes: Annotated[int, between(1024, 16_777_216, "bytes")] = 65_536
     request_timeout: Annotated[float, between(0.1, 600.0, "seconds")] = 10.0
@@ -193,8 +196,9 @@ MODE_DEFAULTS: Final[Mapping[Mode, Mapping[str, object]]] = MappingProxyType(
             {
                 "monitoring.collection_interval": 10.0,
                 "monitoring.health_check_interval": 30.0,
-                "api.http_port": 80,
                 "api.addresses": ("0.0.0.0", "::"),  # noqa: S104 - clients are on other hosts
+                "api.http_addresses": ("0.0.0.0", "::"),  # noqa: S104 - so are those who check certificates
+                "api.http_port": 80,
                 "log.format": "json",
             }
         ),

@@ -85,22 +85,27 @@ class Worker:
 
 
 Build = Callable[[Worker], Awaitable[Service]]
+Families = Iterable[Family] | Callable[[Settings], Iterable[Family]]
 
 
-def run(inheritance: Inheritance, build: Build, families: Iterable[Family] = ()) -> None:
-    """Live as the worker of `inheritance` until SIGTERM; `build` makes the service. Raises SystemExit (78 or 1)."""
+def run(inheritance: Inheritance, build: Build, families: Families = ()) -> None:
+    """Live as the worker of `inheritance` until SIGTERM; `build` makes the service. Raises SystemExit (78 or 1).
+
+    `families` may depend on settings; what finds fault with them raises ConfigurationError.
+    """
     settings = inheritance.settings
     for ignored in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(ignored, signal.SIG_IGN)
     logs.configure(settings.log, inheritance.service, inheritance.index)
     log = structlog.stdlib.get_logger()
     try:
+        declared = families(settings) if callable(families) else families
         slot = SlotWriter.attach(inheritance.block, inheritance.slot, inheritance.generation)
         worker = Worker(
             service=inheritance.service,
             index=inheritance.index,
             settings=settings,
-            metrics=Metrics(slot, (*WORKER_FAMILIES, *families)),
+            metrics=Metrics(slot, (*WORKER_FAMILIES, *declared)),
             sockets=inheritance.sockets,
         )
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

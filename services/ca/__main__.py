@@ -5,11 +5,18 @@ from __future__ import annotations
 import cryptography.hazmat.backends.openssl.backend  # noqa: F401 - else imported after the fork, by the first signature
 
 from config.inheritance import Inheritance
-from services.ca.metrics import FAMILIES
-from services.ca.service import build
+from config.schema import Settings
+from monitoring.metrics import Family
+from services.ca.metrics import families
+from services.ca.service import build, rules_of
 from services.worker import run
 
 
 def main(inheritance: Inheritance) -> None:
     """Serve until told to stop. Raises SystemExit (78 when an operator has to act)."""
-    run(inheritance, build, FAMILIES)
+    run(inheritance, build, _families)
+
+
+def _families(settings: Settings) -> tuple[Family, ...]:
+    """The operator's profiles are label values. Raises ConfigurationError for a profile that is none."""
+    return families(rules_of(settings).profiles)

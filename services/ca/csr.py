@@ -23,9 +23,10 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 
+from config.profile_schema import NameKind
 from services.ca import public_keys
 from services.ca.messages import MAX_CSR_BYTES, Refusal
-from services.ca.names import MAX_NAMES, NameKind, RequestedName, too_many_names
+from services.ca.names import MAX_NAMES, RequestedName, too_many_names
 
 # Signed content of a request that has no alternative names: an RSA key of 8192 bits takes 1 KiB of it.
 MAX_OCTETS_WITH_COMMON_NAME: Final = 4096

@@ -1,31 +1,36 @@
-"""The decision to issue, and the certificate that follows from it: pure functions.
+"""The decision to issue, and what is to be signed because of it: pure functions.
 
 Rules:
-- `decide` either refuses or gives a `Decision` that holds everything the certificate will say. What is signed depends
-  on the decision and the issuer alone: of the request, only the public key and checked names get into it.
+- `decide` either refuses, naming the rule, or gives a `Decision` that holds everything the certificate will say. What
+  is signed depends on the decision alone: of the request, only the public key and checked names get into it.
 - A serial number is 128 random bits, positive, at most 20 octets (RFC 5280, section 4.1.2.2), and comes from outside:
   it is on record before anything is signed with it.
-- The subject is the first name as common name, or empty when that is too long for one; the alternative names are
-  critical exactly when the subject is empty (RFC 5280, section 4.2.1.6).
+- The subject is the first name as common name, or empty when that is too long for one, with the organization of the
+  profile, if it has one; the alternative names are critical exactly when the subject is empty (RFC 5280, section
+  4.2.1.6).
+- Where the status of a certificate is published follows from its serial number and issuer (`status_urls`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Final
 
 from cryptography import x509
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
 
-from services.ca import csr, names, profile
-from services.ca.hierarchy import Issuer, signing_hash
+from config.profile_schema import HierarchyKind
+from services.ca import csr, names, precertificate, profile, public_keys, signing
+from services.ca.hierarchy import Issuer
 from services.ca.messages import OWN_API, IssueRequest, Refusal
-from services.ca.names import Name, NamePolicy
-from services.ca.profile import Lifetimes, Profile, Validity
+from services.ca.names import Name
+from services.ca.profile import Profile, Validity
 from services.ca.public_keys import CertifiedKey
+from services.ca.rules import Rules
+from services.ca.status_urls import partition_of
 
 SERIAL_OCTETS: Final = 16
 MAX_SERIAL_OCTETS: Final = 20
@@ -33,12 +38,12 @@ MAX_COMMON_NAME: Final = 64  # ub-common-name of RFC 5280, appendix A.1
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """What settings let this authority issue."""
+class Locations:
+    """Where clients find the status of one certificate, and its issuer: URLs."""
 
-    default_profile: str
-    lifetimes: Lifetimes
-    policy: NamePolicy
+    crl: str
+    ocsp: str
+    issuer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +56,19 @@ class Decision:
     public_key: CertifiedKey
     validity: Validity
     requester: str
+    issuer: Issuer
+    locations: Locations
 
     @property
     def subject(self) -> x509.Name:
-        """The subject of the certificate; empty when its first name is no common name."""
+        """The subject of the certificate; empty when the profile wants none, or its first name is no common name."""
+        attributes = []
+        if self.profile.organization:
+            attributes.append(x509.NameAttribute(NameOID.ORGANIZATION_NAME, self.profile.organization))
         first = self.names[0].text
-        if len(first) > MAX_COMMON_NAME:
-            return x509.Name([])
-        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, first)])
+        if self.profile.common_name and len(first) <= MAX_COMMON_NAME:
+            attributes.append(x509.NameAttribute(NameOID.COMMON_NAME, first))
+        return x509.Name(attributes)
 
 
 def new_serial(random_octets: Callable[[int], bytes]) -> int:
@@ -82,50 +92,85 @@ def parse_serial(text: str) -> int:
     return int(digits, 16)
 
 
-def decide(request: IssueRequest, rules: Rules, issuer: Validity, now: int, serial: int) -> Decision:
+def decide(
+    request: IssueRequest, rules: Rules, issuers: Mapping[HierarchyKind, Issuer], now: int, serial: int
+) -> Decision:
     """Whether this request gets a certificate, and which. `now` is in seconds since the Unix epoch.
 
-    Raises Refusal, and IssuerNotValid when `issuer` is not valid at `now`.
+    `issuers` has the issuer that is active in each hierarchy. Raises Refusal, whose detail names the rule, and
+    IssuerNotValid when the issuer is not valid at `now`.
     """
-    chosen = profile.select(request.profile if request.profile is not None else rules.default_profile)
-    validity = profile.decide_validity(request.validity_seconds, rules.lifetimes, issuer, now)
+    chosen = rules.profile(request.profile)
+    issuer = issuers[chosen.hierarchy]
+    validity = profile.decide_validity(request.validity_seconds, chosen.lifetimes, issuer.validity, now)
     wanted = csr.parse(request.csr)
-    certified = names.validated(wanted.names, chosen.name_kinds)
+    chosen.check_key(wanted.public_key)
+    certified = names.validated(wanted.names, chosen.name_kinds, profile.rule(chosen.name, "names.kinds"))
     # The API cannot serve anybody without a certificate for the host that it runs on, whose names settings give anyway.
     if request.requester != OWN_API:
         for name in certified:
             rules.policy.check(name)
-    return Decision(serial, chosen, certified, wanted.public_key, validity, request.requester)
+            chosen.names.check(name)
+    locations = _locations(rules, issuer, serial)
+    return Decision(serial, chosen, certified, wanted.public_key, validity, request.requester, issuer, locations)
 
 
-def to_be_signed(decision: Decision, issuer: Issuer) -> x509.CertificateBuilder:
-    """The certificate of `decision`, complete but for the signature."""
+def to_be_signed(decision: Decision) -> bytes:
+    """The TBSCertificate (DER) of `decision`: of the precertificate, if its profile wants it in the log."""
+    builder = _builder(decision)
+    if decision.profile.transparency:
+        builder = builder.add_extension(precertificate.POISON, critical=True)
+    return signing.to_be_signed(builder, decision.issuer.private_key)
+
+
+def _builder(decision: Decision) -> x509.CertificateBuilder:
+    chosen, key, issuer = decision.profile, decision.public_key, decision.issuer
     subject = decision.subject
-    return (
+    builder = (
         x509.CertificateBuilder()
         .serial_number(decision.serial)
         .issuer_name(issuer.certificate.subject)
         .subject_name(subject)
         .not_valid_before(_moment(decision.validity.not_before))
         .not_valid_after(_moment(decision.validity.not_after))
-        .public_key(decision.public_key)
-        .add_extension(profile.key_usage(decision.public_key), critical=True)
-        .add_extension(x509.ExtendedKeyUsage(decision.profile.purposes), critical=False)
+        .public_key(key)
+        .add_extension(chosen.key_usages[public_keys.type_of(key)], critical=True)
+        .add_extension(chosen.purposes, critical=False)
         .add_extension(_NOT_A_CA, critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(decision.public_key), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
         .add_extension(issuer.key_identifier, critical=False)
+        .add_extension(_authority_information(decision.locations), critical=False)
         .add_extension(
             x509.SubjectAlternativeName([_general_name(name) for name in decision.names]), critical=not list(subject)
         )
+        .add_extension(_distribution_points(decision.locations), critical=False)
+    )
+    for extension in chosen.extensions:
+        builder = builder.add_extension(extension, critical=False)
+    return builder
+
+
+def _locations(rules: Rules, issuer: Issuer, serial: int) -> Locations:
+    issuer_id = serial_text(issuer.certificate.serial_number)
+    partition = partition_of(serial, rules.crl_partitions)
+    return Locations(rules.status.crl(issuer_id, partition), rules.status.ocsp, rules.status.issuer(issuer_id))
+
+
+def _authority_information(locations: Locations) -> x509.AuthorityInformationAccess:
+    return x509.AuthorityInformationAccess(
+        [
+            x509.AccessDescription(AuthorityInformationAccessOID.OCSP, _uri(locations.ocsp)),
+            x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, _uri(locations.issuer)),
+        ]
     )
 
 
-def sign(decision: Decision, issuer: Issuer) -> x509.Certificate:
-    """Sign the certificate of `decision`. Its serial number must be on record, durably, before this is called."""
-    return to_be_signed(decision, issuer).sign(issuer.private_key, signing_hash(issuer.private_key))
+def _distribution_points(locations: Locations) -> x509.CRLDistributionPoints:
+    return x509.CRLDistributionPoints([x509.DistributionPoint([_uri(locations.crl)], None, None, None)])
 
 
 _NOT_A_CA: Final = x509.BasicConstraints(ca=False, path_length=None)
+_uri: Final = x509.UniformResourceIdentifier
 
 
 def _moment(unix_seconds: int) -> datetime:

@@ -6,52 +6,67 @@ duration are what the health of this service is judged by.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final, get_args
 
-from monitoring.metrics import Metrics, Timing, counter, gauge, histogram, operation
+from monitoring.metrics import Family, Metrics, Timing, counter, gauge, histogram, operation
 from services.ca import status_metrics
+from services.ca.findings import RULES
 from services.ca.hierarchy import Hierarchy, validity_of
 from services.ca.messages import Refusal, RefusalKind
-from services.ca.profile import PROFILES
 
 QUERIES: Final = ("get", "list", "roots")
 STEPS: Final = ("reserve", "store")
 
-FAMILIES: Final = (
-    *operation("trustchain_ca_requests", "Requests for a certificate"),
-    *operation("trustchain_ca_queries", "Questions about issued certificates and roots", labels={"method": QUERIES}),
-    counter("trustchain_ca_certificates_issued_total", "Certificates issued.", labels={"profile": tuple(PROFILES)}),
-    counter("trustchain_ca_refusals_total", "Requests refused, by reason.", labels={"kind": get_args(RefusalKind)}),
-    histogram("trustchain_ca_sign_seconds", "Building and signing one certificate."),
-    histogram("trustchain_ca_storage_seconds", "One durable write, as issuance waits for it.", labels={"step": STEPS}),
-    gauge("trustchain_ca_unfinished_serials", "Serial numbers on record without a certificate."),
-    gauge(
-        "trustchain_ca_certificate_not_after_seconds",
-        "Last valid second of the authority's own certificates, since the Unix epoch.",
-        unit="seconds",
-        labels={"certificate": ("root", "intermediate")},
-        merge="min",
-    ),
-    *status_metrics.FAMILIES,
-)
+
+def families(profiles: Iterable[str]) -> tuple[Family, ...]:
+    """What is recorded by an authority with these profiles."""
+    return (
+        *operation("trustchain_ca_requests", "Requests for a certificate"),
+        *operation(
+            "trustchain_ca_queries", "Questions about issued certificates and roots", labels={"method": QUERIES}
+        ),
+        counter("trustchain_ca_certificates_issued_total", "Certificates issued.", labels={"profile": tuple(profiles)}),
+        counter("trustchain_ca_refusals_total", "Requests refused, by reason.", labels={"kind": get_args(RefusalKind)}),
+        counter(
+            "trustchain_ca_lint_findings_total", "What the lint objected to, by rule.", labels={"rule": tuple(RULES)}
+        ),
+        histogram("trustchain_ca_sign_seconds", "One step of making a certificate: building, linting, signing."),
+        histogram("trustchain_ca_log_seconds", "Waiting for the transparency log's promise."),
+        histogram(
+            "trustchain_ca_storage_seconds", "One durable write, as issuance waits for it.", labels={"step": STEPS}
+        ),
+        gauge("trustchain_ca_unfinished_serials", "Serial numbers on record without a certificate."),
+        gauge("trustchain_ca_quarantined_certificates", "Signed, found wrong, and given to nobody."),
+        gauge(
+            "trustchain_ca_certificate_not_after_seconds",
+            "Last valid second of the authority's own certificates, since the Unix epoch.",
+            unit="seconds",
+            labels={"certificate": ("root", "intermediate")},
+            merge="min",
+        ),
+        *status_metrics.FAMILIES,
+    )
 
 
 class AuthorityMetrics:
     """The series of this service, bound once."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, profiles: Iterable[str]) -> None:
         self._metrics = metrics
         self.issued = {
-            name: metrics.counter("trustchain_ca_certificates_issued_total", profile=name).inc for name in PROFILES
+            name: metrics.counter("trustchain_ca_certificates_issued_total", profile=name).inc for name in profiles
         }
         self.refused = {
             kind: metrics.counter("trustchain_ca_refusals_total", kind=kind).inc for kind in get_args(RefusalKind)
         }
+        self.found = {rule: metrics.counter("trustchain_ca_lint_findings_total", rule=rule).inc for rule in RULES}
         self.sign = metrics.histogram("trustchain_ca_sign_seconds")
+        self.log = metrics.histogram("trustchain_ca_log_seconds")
         self.storage = {step: metrics.histogram("trustchain_ca_storage_seconds", step=step) for step in STEPS}
         self.unfinished = metrics.gauge("trustchain_ca_unfinished_serials")
+        self.quarantined = metrics.gauge("trustchain_ca_quarantined_certificates")
 
     def request(self) -> Timing:
         """Times one request for a certificate and counts how it ended."""

@@ -22,8 +22,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Final, Literal
+from typing import Final
 
+from config.profile_schema import NameKind
 from services.ca.messages import Refusal
 
 MAX_NAMES: Final = 100
@@ -36,7 +37,6 @@ MAX_URI: Final = 2048
 MAX_PORT: Final = 65_535
 HOST_SCHEMES: Final = frozenset({"http", "https", "ws", "wss", "ftp", "spiffe"})
 
-NameKind = Literal["dns", "ip", "email", "uri"]
 RequestedName = tuple[NameKind, str]
 
 _VISIBLE_ASCII: Final = re.compile(r"[!-~]*", re.ASCII)
@@ -91,21 +91,33 @@ class NamePolicy:
     allowed_networks: tuple[IPv4Network | IPv6Network, ...]
     denied_domains: tuple[str, ...]
     denied_networks: tuple[IPv4Network | IPv6Network, ...]
+    allowed_by: str = "ca.allowed_names"
+    denied_by: str = "ca.denied_names"
 
     @classmethod
-    def of(cls, allowed: Iterable[str], denied: Iterable[str]) -> NamePolicy:
-        """Read settings. Raises ValueError, naming the entry, for one that is neither a DNS name nor an IP network."""
+    def of(
+        cls,
+        allowed: Iterable[str],
+        denied: Iterable[str],
+        *,
+        allowed_by: str = "ca.allowed_names",
+        denied_by: str = "ca.denied_names",
+    ) -> NamePolicy:
+        """Read settings; the last two say which rules these are, in refusals.
+
+        Raises ValueError, naming the entry, for one that is neither a DNS name nor an IP network.
+        """
         allowed_domains, allowed_networks = _entries(allowed)
         denied_domains, denied_networks = _entries(denied)
-        return cls(allowed_domains, allowed_networks, denied_domains, denied_networks)
+        return cls(allowed_domains, allowed_networks, denied_domains, denied_networks, allowed_by, denied_by)
 
     def check(self, name: Name) -> None:
         """Raises Refusal("forbidden-name") when settings do not let `name` be certified."""
         domain, address = name.domain(), name.address()
         if self._denied(domain, address):
-            raise _refused(name.text, "is denied by ca.denied_names")
+            raise _refused(name.text, f"is denied by {self.denied_by}")
         if (self.allowed_domains or self.allowed_networks) and not self._allowed(domain, address):
-            raise _refused(name.text, "is not covered by ca.allowed_names")
+            raise _refused(name.text, f"is not covered by {self.allowed_by}")
 
     def _denied(self, domain: str | None, address: IPv4Address | IPv6Address | None) -> bool:
         if address is not None:
@@ -120,11 +132,13 @@ class NamePolicy:
         return domain is not None and any(_covers(suffix, domain) for suffix in self.allowed_domains)
 
 
-def validated(requested: Sequence[RequestedName], kinds: Iterable[NameKind]) -> tuple[Name, ...]:
+def validated(
+    requested: Sequence[RequestedName], kinds: Iterable[NameKind], by: str = "this profile"
+) -> tuple[Name, ...]:
     """The names in the order asked for, each once.
 
-    `kinds` are those that the profile certifies. Raises Refusal("forbidden-name") for no name at all, more than
-    MAX_NAMES, a kind that is not in `kinds`, and any name that breaks a rule of this file.
+    `kinds` are those that the profile certifies, `by` names the rule that says so. Raises Refusal("forbidden-name") for
+    no name at all, more than MAX_NAMES, a kind that is not in `kinds`, and any name that breaks a rule of this file.
     """
     if not requested:
         raise Refusal("forbidden-name", "csr", "the request names nothing: add a subject alternative name")
@@ -138,7 +152,7 @@ def validated(requested: Sequence[RequestedName], kinds: Iterable[NameKind]) -> 
     names: dict[Name, None] = {}
     for kind, text in requested:
         if kind not in allowed_kinds:
-            raise _refused(text, f"is of a kind ({kind}) that this profile does not certify")
+            raise _refused(text, f"is of a kind ({kind}) that {by} does not certify")
         if not _VISIBLE_ASCII.fullmatch(text):
             raise _refused(text, "is not visible ASCII: write internationalised labels as A-labels (xn--...)")
         names[Name(kind, _CANONICAL[kind](text))] = None

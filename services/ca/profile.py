@@ -1,36 +1,34 @@
-"""Certificate profiles: what a leaf may be used for, which names it may carry, and how long it is valid.
+"""Certificate profiles: what a leaf may be used for, which names and keys it may have, and how long it is valid. Pure.
 
 Rules:
-- A profile is data. A request picks one by its name and brings nothing of its own into it.
-- Servers are found by DNS name or IP address; only profiles for clients certify e-mail addresses and URIs.
-- Key usage follows the key: every key signs, only RSA keys also take part in key transport (RFC 5480, section 3; RFC
-  8410, section 5).
+- A profile is data, made of its document. A request picks one by its name and brings nothing of its own into it.
+- Each refusal names the rule that refused: `profile NAME: KEY` in the profile's file, or the key of a setting.
+- Lists of names and lifetimes only narrow what the section [ca] of the settings allows.
 - Lifetimes are counted from `now`; backdating comes on top, for relying parties whose clock is behind. A leaf never
   outlives its issuer, nor begins before it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from config.keys import PURPOSES
+from config.profile_schema import (
+    Extensions,
+    HierarchyKind,
+    KeyUsageName,
+    LeafKeyType,
+    NamedProfile,
+    NameKind,
+    ProfileDocument,
+)
+from services.ca import public_keys
 from services.ca.messages import Refusal
-from services.ca.names import NameKind
+from services.ca.names import NamePolicy
 from services.ca.public_keys import CertifiedKey
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """What the leaves of one profile have in common."""
-
-    name: str
-    purposes: tuple[x509.ObjectIdentifier, ...]
-    name_kinds: tuple[NameKind, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,48 +49,71 @@ class Validity:
 
 @dataclass(frozen=True, slots=True)
 class Lifetimes:
-    """What settings say about the validity of leaves, in seconds."""
+    """The validity of leaves, in seconds. `limited_by` names the rule that sets the maximum."""
 
     default: int
     maximum: int
     backdate: int
+    limited_by: str = "ca.max_validity"
 
 
 class IssuerNotValid(Exception):
     """The issuing certificate is not valid now, so that nothing signed with it would be."""
 
 
-SERVER: Final = Profile("tls-server", (ExtendedKeyUsageOID.SERVER_AUTH,), ("dns", "ip"))
-CLIENT: Final = Profile("tls-client", (ExtendedKeyUsageOID.CLIENT_AUTH,), ("dns", "ip", "email", "uri"))
-SERVER_AND_CLIENT: Final = Profile(
-    "tls-server-client",
-    (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH),
-    ("dns", "ip", "email", "uri"),
-)
-PROFILES: Final = MappingProxyType({profile.name: profile for profile in (SERVER, CLIENT, SERVER_AND_CLIENT)})
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What the leaves of one profile have in common."""
+
+    name: str
+    hierarchy: HierarchyKind
+    transparency: bool
+    key_types: frozenset[LeafKeyType]
+    key_usages: Mapping[LeafKeyType, x509.KeyUsage]
+    purposes: x509.ExtendedKeyUsage
+    name_kinds: tuple[NameKind, ...]
+    names: NamePolicy
+    extensions: tuple[x509.ExtensionType, ...]
+    common_name: bool
+    organization: str
+    lifetimes: Lifetimes
+
+    @classmethod
+    def of(cls, named: NamedProfile, limits: Lifetimes) -> Profile:
+        """From its document; `limits` are those of the settings. Raises ValueError for a name that is none."""
+        document = named.document
+        return cls(
+            name=named.name,
+            hierarchy=document.hierarchy,
+            transparency=document.transparency,
+            key_types=frozenset(document.key_types),
+            key_usages={key_type: _key_usage(usages) for key_type, usages in _usages_by_type(document)},
+            purposes=x509.ExtendedKeyUsage([_purpose(text) for text in document.extended_key_usages]),
+            name_kinds=document.names.kinds,
+            names=NamePolicy.of(
+                document.names.allowed,
+                document.names.denied,
+                allowed_by=rule(named.name, "names.allowed"),
+                denied_by=rule(named.name, "names.denied"),
+            ),
+            extensions=tuple(_extensions(document.extensions)),
+            common_name=document.subject.common_name,
+            organization=document.subject.organization,
+            lifetimes=_lifetimes(named, limits),
+        )
+
+    def check_key(self, key: CertifiedKey) -> None:
+        """Raises Refusal("bad-key") for a key of a type that this profile does not certify."""
+        key_type = public_keys.type_of(key)
+        if key_type not in self.key_types:
+            known = ", ".join(sorted(self.key_types))
+            by = rule(self.name, "key_types")
+            raise Refusal("bad-key", "csr", f"keys of the type {key_type} are refused by {by}; certified are: {known}")
 
 
-def select(name: str) -> Profile:
-    """The profile of this name. Raises Refusal("unknown-profile")."""
-    profile = PROFILES.get(name)
-    if profile is None:
-        raise Refusal("unknown-profile", "profile", f"there is no profile {name[:64]!r}; known: {', '.join(PROFILES)}")
-    return profile
-
-
-def key_usage(key: CertifiedKey) -> x509.KeyUsage:
-    """Key usage of a TLS leaf with this key."""
-    return x509.KeyUsage(
-        digital_signature=True,
-        key_encipherment=isinstance(key, rsa.RSAPublicKey),
-        content_commitment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=False,
-        crl_sign=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
+def rule(profile: str, key: str) -> str:
+    """How refusals name a rule of a profile."""
+    return f"profile {profile}: {key}"
 
 
 def decide_validity(requested: int | None, lifetimes: Lifetimes, issuer: Validity, now: int) -> Validity:
@@ -111,6 +132,55 @@ def decide_validity(requested: int | None, lifetimes: Lifetimes, issuer: Validit
         raise Refusal(
             "bad-validity",
             "validity_seconds",
-            f"a lifetime of {lifetime} s is above the maximum of {lifetimes.maximum} s (ca.max_validity)",
+            f"a lifetime of {lifetime} s is above the maximum of {lifetimes.maximum} s ({lifetimes.limited_by})",
         )
     return Validity(max(now - lifetimes.backdate, issuer.not_before), min(now + lifetime, issuer.not_after))
+
+
+def _usages_by_type(document: ProfileDocument) -> Iterable[tuple[LeafKeyType, tuple[KeyUsageName, ...]]]:
+    usage = document.key_usage
+    for key_type in document.key_types:
+        if key_type == "rsa":
+            yield key_type, usage.rsa
+        elif key_type == "ed25519":
+            yield key_type, usage.ed25519
+        else:
+            yield key_type, usage.ml_dsa if key_type.startswith("ml-dsa") else usage.ecdsa
+
+
+def _key_usage(usages: tuple[KeyUsageName, ...]) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature="digitalSignature" in usages,
+        content_commitment="contentCommitment" in usages,
+        key_encipherment="keyEncipherment" in usages,
+        data_encipherment="dataEncipherment" in usages,
+        key_agreement="keyAgreement" in usages,
+        key_cert_sign=False,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _purpose(text: str) -> x509.ObjectIdentifier:
+    return x509.ObjectIdentifier(PURPOSES.get(text, text))
+
+
+def _extensions(wanted: Extensions) -> Iterable[x509.ExtensionType]:
+    if wanted.must_staple:
+        yield x509.TLSFeature([x509.TLSFeatureType.status_request])
+    if wanted.certificate_policies:
+        policies = (x509.PolicyInformation(x509.ObjectIdentifier(text), None) for text in wanted.certificate_policies)
+        yield x509.CertificatePolicies(policies)
+
+
+def _lifetimes(named: NamedProfile, limits: Lifetimes) -> Lifetimes:
+    said = named.document.validity
+    narrower = said.max is not None and said.max < limits.maximum
+    maximum = said.max if said.max is not None and narrower else limits.maximum
+    return Lifetimes(
+        default=min(limits.default if said.default is None else said.default, maximum),
+        maximum=maximum,
+        backdate=limits.backdate if said.backdate is None else said.backdate,
+        limited_by=rule(named.name, "validity.max") if narrower else limits.limited_by,
+    )

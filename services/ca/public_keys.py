@@ -1,7 +1,8 @@
 """Which public keys are certified: pure checks against keys that are weak or that nobody can verify with.
 
 Rules:
-- RSA from 2048 to 8192 bits, a whole number of octets, exponent 65537; ECDSA on P-256, P-384 and P-521; Ed25519.
+- RSA from 2048 to 8192 bits, a whole number of octets, exponent 65537; ECDSA on P-256, P-384 and P-521; Ed25519; ML-DSA
+  with the parameters 44, 65 and 87. A profile narrows these.
 - An RSA modulus is refused when its private key is within anybody's reach: it has a small factor, its two primes are
   close together (Fermat's factorisation), or it has the shape of the keys of CVE-2017-15361 (ROCA).
 - An Ed25519 point of small order is refused: signatures by it can be made without a private key.
@@ -12,8 +13,9 @@ from __future__ import annotations
 from math import gcd, isqrt, prod
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
 
+from config.profile_schema import LeafKeyType
 from services.ca.messages import Refusal
 
 MIN_RSA_BITS: Final = 2048
@@ -21,10 +23,15 @@ MAX_RSA_BITS: Final = 8192
 RSA_EXPONENT: Final = 65537
 FERMAT_ROUNDS: Final = 100
 
-CertifiedKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
+MlDsaPublicKey = mldsa.MLDSA44PublicKey | mldsa.MLDSA65PublicKey | mldsa.MLDSA87PublicKey
+CertifiedKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | MlDsaPublicKey
 
-_CURVES: Final = frozenset({"secp256r1", "secp384r1", "secp521r1"})
-_ACCEPTED: Final = "RSA, ECDSA on P-256, P-384 or P-521, and Ed25519 keys are certified"
+_CURVES: Final[dict[str, LeafKeyType]] = {
+    "secp256r1": "ecdsa-p256",
+    "secp384r1": "ecdsa-p384",
+    "secp521r1": "ecdsa-p521",
+}
+_ACCEPTED: Final = "RSA, ECDSA on P-256, P-384 or P-521, Ed25519 and ML-DSA keys are certified"
 
 
 def _primes_below(limit: int) -> tuple[int, ...]:
@@ -60,7 +67,22 @@ def check(key: object) -> CertifiedKey:
         if has_small_order(key.public_bytes_raw()):
             raise _refused("the Ed25519 point has a small order: anybody can sign for it")
         return key
+    if isinstance(key, MlDsaPublicKey):
+        return key
     raise _refused(f"keys of the type {type(key).__name__.removesuffix('PublicKey')} are not certified; {_ACCEPTED}")
+
+
+def type_of(key: CertifiedKey) -> LeafKeyType:
+    """The type of a checked key, as profiles name it."""
+    if isinstance(key, rsa.RSAPublicKey):
+        return "rsa"
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return _CURVES[key.curve.name]
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return "ed25519"
+    if isinstance(key, mldsa.MLDSA44PublicKey):
+        return "ml-dsa-44"
+    return "ml-dsa-65" if isinstance(key, mldsa.MLDSA65PublicKey) else "ml-dsa-87"
 
 
 def _check_rsa(key: rsa.RSAPublicKey) -> None:

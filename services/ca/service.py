@@ -8,6 +8,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Final
 
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from config.problems import ConfigError
+from config.profile_files import load_profiles
+from config.schema import Settings
 from services.ca import crl_takeover, messages
 from services.ca.authorities import Authorities, authorities_of
 from services.ca.crl_files import CrlFiles
@@ -15,15 +20,19 @@ from services.ca.crl_publication import CrlPublication, signings_of
 from services.ca.installation import open_installation
 from services.ca.metrics import AuthorityMetrics
 from services.ca.responders import Responders
-from services.ca.server import CertificateAuthority, rules_of
+from services.ca.rules import Rules
+from services.ca.server import CertificateAuthority
 from services.ca.status import CertificateStatusService
 from services.ca.status_metrics import StatusMetrics
 from services.ca.status_storage import StatusStorage
 from services.ca.surroundings import Surroundings
+from services.ca.transparency import TransparencyLog
+from services.errors import ConfigurationError
 from services.rpc_server import Handler, Server
 from services.worker import Worker
 
 LISTENER: Final = "rpc"
+LOG_SHARE: Final = 0.5  # of the time for a probe: so that a log that hangs is found out before the probe is too late
 
 
 class CaService:
@@ -53,12 +62,15 @@ class CaService:
 
 async def build(worker: Worker) -> CaService:
     """Open the authority, or create it, and answer calls. Raises ConfigurationError and StorageUnavailable."""
-    rules = rules_of(worker.settings.ca)
+    rules = rules_of(worker.settings)
     installation = await open_installation(worker.settings, unix_seconds, worker.log)
-    metrics = AuthorityMetrics(worker.metrics)
+    roots = [installation.hierarchy.root.public_bytes(Encoding.DER)]
+    probe_seconds = worker.probe_timeout * LOG_SHARE
+    metrics = AuthorityMetrics(worker.metrics, rules.profiles)
     authority = CertificateAuthority(
         installation=installation,
         rules=rules,
+        transparency=TransparencyLog(worker.peer("ct"), roots, worker.log, unix_milliseconds, probe_seconds),
         metrics=metrics,
         log=worker.log,
         now=unix_seconds,
@@ -115,6 +127,20 @@ async def open_status(
     )
     await status.start()
     return status
+
+
+def rules_of(settings: Settings) -> Rules:
+    """What settings and profiles let the authority issue. Raises ConfigurationError with everything that is wrong."""
+    try:
+        documents = load_profiles(settings)
+    except ConfigError as error:
+        raise ConfigurationError(f"the certificate profiles cannot be used: {error}") from error
+    return Rules.of(settings, documents)
+
+
+def unix_milliseconds() -> int:
+    """The clock that timestamps go by: the same, in milliseconds."""
+    return time.time_ns() // 1_000_000
 
 
 def unix_seconds() -> int:

@@ -1,13 +1,15 @@
 """What the certificate authority keeps: one row for each serial number, one for each name of each certificate.
 
 The promise, in words: when `reserve` returns, the serial number and what it was reserved for are on the disk; when
-`store` returns, the certificate is. So nothing is ever signed that has no row, no serial number is used twice, and
-every certificate that somebody was given is here, after any crash.
+`store` returns, the certificate is, with its precertificate and timestamp. So nothing is ever signed that has no row,
+no serial number is used twice, and every certificate that somebody was given is here, after any crash.
 
 Rules:
 - A row is written as `reserved`, with everything that will be signed, and becomes `issued` together with the
   certificate. A crash in between leaves it `reserved`: evidence that something may have been signed, which is never
-  removed, used again, or filled in later.
+  removed, used again, or filled in later. Its precertificate, if one was signed and logged, is in the log.
+- What a lint objected to after it was signed is kept as `quarantined`, with all that was signed and the findings. It is
+  given to nobody, and stays.
 - Names are stored in lower case and only with the certificate: the lists see nothing but what was issued.
 - Lists walk an index from where the last page ended (`listing.py`).
 """
@@ -16,12 +18,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
 
 import msgspec
 
 from services.ca import listing, status_storage
+from services.ca.certification import Logged, Quarantined
 from services.ca.listing import Position, Query
 from services.ca.messages import RevocationReason
 from services.ca.status_storage import StatusStorage
@@ -58,6 +61,51 @@ MIGRATIONS: Final = (
     CREATE INDEX issued_by_profile ON certificates (profile, id) WHERE state = 'issued';
     CREATE INDEX reserved ON certificates (id) WHERE state = 'reserved';
     """,
+    # 2: precertificates, timestamps and what was found wrong. SQLite cannot change a CHECK: the rows move, and those
+    # that refer to them.
+    """
+    CREATE TABLE certificates_2 (
+        id INTEGER PRIMARY KEY,
+        serial TEXT NOT NULL UNIQUE,
+        state TEXT NOT NULL,
+        issuer TEXT NOT NULL,
+        profile TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        names TEXT NOT NULL,
+        requester TEXT NOT NULL,
+        not_before INTEGER NOT NULL,
+        not_after INTEGER NOT NULL,
+        reserved_at INTEGER NOT NULL,
+        issued_at INTEGER,
+        certificate BLOB,
+        precertificate BLOB,
+        sct BLOB,
+        leaf_index INTEGER,
+        findings TEXT,
+        CHECK (state IN ('reserved', 'issued', 'quarantined', 'responder')),
+        CHECK (state != 'issued' OR (issued_at IS NOT NULL AND certificate IS NOT NULL)),
+        CHECK ((state = 'quarantined') = (findings IS NOT NULL)),
+        CHECK (sct IS NULL OR (leaf_index IS NOT NULL AND precertificate IS NOT NULL))
+    ) STRICT;
+    INSERT INTO certificates_2
+        SELECT id, serial, state, issuer, profile, subject, names, requester, not_before, not_after, reserved_at,
+            issued_at, certificate, NULL, NULL, NULL, NULL
+        FROM certificates;
+    CREATE TABLE names_2 (
+        name TEXT NOT NULL,
+        id INTEGER NOT NULL REFERENCES certificates_2 (id),
+        PRIMARY KEY (name, id)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO names_2 SELECT name, id FROM names;
+    DROP TABLE names;
+    DROP TABLE certificates;
+    ALTER TABLE certificates_2 RENAME TO certificates;
+    ALTER TABLE names_2 RENAME TO names;
+    CREATE INDEX issued_by_expiry ON certificates (not_after, id) WHERE state = 'issued';
+    CREATE INDEX issued_by_profile ON certificates (profile, id) WHERE state = 'issued';
+    CREATE INDEX reserved ON certificates (id) WHERE state = 'reserved';
+    CREATE INDEX quarantined ON certificates (id) WHERE state = 'quarantined';
+    """,
     status_storage.MIGRATION,
 )
 
@@ -79,7 +127,7 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """One stored certificate, DER, with what is known of it."""
+    """One stored certificate, DER, with what is known of it. `logged` is None for a profile without transparency."""
 
     serial: str
     issuer: str
@@ -92,6 +140,7 @@ class Issued:
     certificate: bytes
     revoked_at: int | None = None
     reason: RevocationReason | None = None
+    logged: Logged | None = None
 
     @property
     def weight(self) -> int:
@@ -118,21 +167,29 @@ class Storage:
         """Put a serial number on record; returns its row. Raises StorageUnavailable: then nothing may be signed."""
         return await self._database.write(lambda connection: _reserve(connection, reservation))
 
-    async def store(self, row: int, certificate: bytes, issued_at: int) -> None:
+    async def store(self, row: int, certificate: bytes, issued_at: int, logged: Logged | None = None) -> None:
         """Put the certificate (DER) of a reserved row on record. Raises StorageUnavailable: then nobody may get it."""
-        await self._database.write(lambda connection: _store(connection, row, certificate, issued_at))
+        await self._database.write(lambda connection: _store(connection, row, certificate, issued_at, logged))
+
+    async def quarantine(self, row: int, quarantined: Quarantined) -> None:
+        """Put what is wrong with a reserved row on record, for ever. Raises StorageUnavailable: it stays reserved."""
+        await self._database.write(lambda connection: _quarantine(connection, row, quarantined))
 
     def get(self, serial: str) -> Issued | None:
-        """The certificate with this serial number, if it was issued."""
+        """The certificate with this serial number, if it was issued, and what the log promised."""
         return self._database.lookup(lambda connection: _get(connection, serial))
 
     async def page(self, query: Query, limit: int) -> Page:
-        """One page of at most `limit` certificates."""
+        """One page of at most `limit` certificates, without what the log promised of each."""
         return await self._database.read(lambda connection: _page(connection, query, limit))
 
     async def unfinished(self) -> int:
         """How many serial numbers are reserved without a certificate."""
-        return await self._database.read(_count_reserved)
+        return await self._database.read(lambda connection: _count(connection, "reserved"))
+
+    async def quarantined(self) -> int:
+        """How many serial numbers are kept from everybody because of a finding."""
+        return await self._database.read(lambda connection: _count(connection, "quarantined"))
 
     async def is_empty(self) -> bool:
         """Whether no serial number was ever put on record."""
@@ -156,6 +213,7 @@ _COLUMNS: Final = (
     "(SELECT revoked_at FROM revocations WHERE serial = c.serial), "
     "(SELECT reason FROM revocations WHERE serial = c.serial)"
 )
+_LOGGED: Final = "c.precertificate, c.sct, c.leaf_index"
 _names_of = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
@@ -178,11 +236,12 @@ def _reserve(connection: sqlite3.Connection, reservation: Reservation) -> int:
     return int(row[0])
 
 
-def _store(connection: sqlite3.Connection, row: int, certificate: bytes, issued_at: int) -> None:
+def _store(connection: sqlite3.Connection, row: int, certificate: bytes, issued_at: int, logged: Logged | None) -> None:
+    proof = (None, None, None) if logged is None else (logged.precertificate, logged.sct, logged.leaf_index)
     changed = connection.execute(
-        "UPDATE certificates SET state = 'issued', certificate = ?, issued_at = ? WHERE id = ? AND state = 'reserved' "
-        "RETURNING names",
-        (certificate, issued_at, row),
+        "UPDATE certificates SET state = 'issued', certificate = ?, issued_at = ?, precertificate = ?, sct = ?, "
+        "leaf_index = ? WHERE id = ? AND state = 'reserved' RETURNING names",
+        (certificate, issued_at, *proof, row),
     ).fetchone()
     if changed is None:
         raise ValueError(f"row {row} is not reserved")
@@ -190,12 +249,31 @@ def _store(connection: sqlite3.Connection, row: int, certificate: bytes, issued_
     connection.executemany("INSERT INTO names (name, id) VALUES (?, ?)", [(name, row) for name in sorted(lowered)])
 
 
+def _quarantine(connection: sqlite3.Connection, row: int, quarantined: Quarantined) -> None:
+    changed = connection.execute(
+        "UPDATE certificates SET state = 'quarantined', findings = ?, precertificate = ?, certificate = ? "
+        "WHERE id = ? AND state = 'reserved'",
+        (
+            msgspec.json.encode(quarantined.findings).decode(),
+            quarantined.precertificate,
+            quarantined.certificate,
+            row,
+        ),
+    )
+    if changed.rowcount != 1:
+        raise ValueError(f"row {row} is not reserved")
+
+
 def _get(connection: sqlite3.Connection, serial: str) -> Issued | None:
     row = connection.execute(
-        f"SELECT {_COLUMNS} FROM certificates AS c WHERE c.serial = ? AND c.state = 'issued'",  # noqa: S608 - constants
+        f"SELECT {_COLUMNS}, {_LOGGED} FROM certificates AS c "  # noqa: S608 - constants
+        "WHERE c.serial = ? AND c.state = 'issued'",
         (serial,),
     ).fetchone()
-    return None if row is None else _issued(row)
+    if row is None:
+        return None
+    *columns, precertificate, sct, leaf_index = row
+    return _issued(columns, None if sct is None else Logged(precertificate, sct, leaf_index))
 
 
 def _page(connection: sqlite3.Connection, query: Query, limit: int) -> Page:
@@ -221,13 +299,20 @@ def _page(connection: sqlite3.Connection, query: Query, limit: int) -> Page:
     return Page(tuple(found), listing.next_cursor(query.order, last) if more else None)
 
 
-def _issued(columns: Sequence[Any]) -> Issued:
-    serial, issuer, profile, subject, names, *rest = columns
-    return Issued(serial, issuer, profile, subject, _names_of(names), *rest)
+def _issued(columns: Sequence[Any], logged: Logged | None = None) -> Issued:
+    serial, issuer, profile, subject, names, *rest, revoked_at, reason = columns
+    return replace(
+        Issued(serial, issuer, profile, subject, _names_of(names), *rest),
+        revoked_at=revoked_at,
+        reason=reason,
+        logged=logged,
+    )
 
 
-def _count_reserved(connection: sqlite3.Connection) -> int:
-    (count,) = connection.execute("SELECT count(*) FROM certificates WHERE state = 'reserved'").fetchone()
+def _count(connection: sqlite3.Connection, state: Literal["reserved", "quarantined"]) -> int:
+    # The state as a literal: with a parameter the partial index would not be used.
+    query = f"SELECT count(*) FROM certificates WHERE state = '{state}'"  # noqa: S608 - one of two constants
+    (count,) = connection.execute(query).fetchone()
     return int(count)
 
 

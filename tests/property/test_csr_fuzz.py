@@ -12,7 +12,7 @@ from services.ca import csr, listing, names
 from services.ca.issuance import decide, parse_serial, serial_text, sign
 from services.ca.listing import Position
 from services.ca.messages import MAX_CSR_BYTES, ListCertificates, Refusal
-from services.ca.names import NameKind
+from config.profile_schema import NameKind
 from tests.unit.ca.applicants import der, dns, ip, p256_key, pem, request, resigned, rsa_key
 from tests.unit.ca.authorities import NOW, asked, hierarchy_of, rules
 

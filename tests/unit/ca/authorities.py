@@ -1,16 +1,33 @@
-"""Certificate authorities for tests: hierarchies of each key type, made once, and rules to decide by."""
+"""Certificate authorities for tests: hierarchies of each key type, made once, rules to decide by, whole authorities."""
 
+import os
+from collections.abc import Callable, Mapping
 from functools import cache
+from typing import Any
 
-from config.schema import Ca, KeyType
-from services.ca.hierarchy import Hierarchy
-from services.ca.installation import new_hierarchy
-from services.ca.issuance import Rules
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from config.profile_parsing import parse_profile
+from config.profile_schema import HierarchyKind
+from config.schema import Ca, KeyType, Server, Settings
+from monitoring.metrics import Metrics
+from services.ca.certification import Certifier
+from services.ca.hierarchy import Hierarchy, Issuer
+from services.ca.installation import Installation, new_hierarchy
+from services.ca.issuance import Decision, decide
 from services.ca.messages import IssueRequest
-from services.ca.server import rules_of
+from services.ca.metrics import AuthorityMetrics, families
+from services.ca.rules import Rules
+from services.ca.server import CertificateAuthority
+from services.ca.service import rules_of
+from services.ca.storage import Storage
+from services.ca.transparency import TransparencyLog
+from tests.rig.fake_log import FakeLog, LogPeer
 
 NOW = 1_800_000_000
 KEY_TYPES: tuple[KeyType, ...] = ("p256", "ed25519", "rsa3072")
+SERIAL = 0x0123456789ABCDEF0123456789ABCDEF
 
 
 def hierarchy_of(key_type: KeyType = "p256") -> Hierarchy:
@@ -23,9 +40,27 @@ def _hierarchy_of(key_type: KeyType) -> Hierarchy:
     return new_hierarchy(Ca(key_type=key_type), NOW)
 
 
-def rules(**settings: object) -> Rules:
-    """The rules that follow from settings of the section [ca]."""
-    return rules_of(Ca(**settings))  # type: ignore[arg-type] # settings by name, checked by the test that gives them
+def issuers(made: Hierarchy) -> Mapping[HierarchyKind, Issuer]:
+    """The active issuers of a hierarchy."""
+    return {"classical": made.issuer}
+
+
+def rules(profiles: Mapping[str, str] | None = None, **settings: object) -> Rules:
+    """The rules that follow from settings of the section [ca], with further profiles: name to TOML."""
+    ca = Ca(**settings)  # type: ignore[arg-type] # settings by name, checked by the test that gives them
+    whole = Settings(server=Server(data_dir="/nowhere", runtime_dir="/nowhere/run"), ca=ca)
+    if not profiles:
+        return rules_of(whole)
+    own = {name: parse_profile(text.encode(), name, f"{name}.toml") for name, text in profiles.items()}
+    shipped = rules_of(whole)
+    added = Rules.of(whole, own)
+    return Rules(
+        shipped.default_profile,
+        {**shipped.profiles, **added.profiles},
+        shipped.policy,
+        shipped.status,
+        ca.crl_partitions,
+    )
 
 
 def asked(
@@ -33,3 +68,65 @@ def asked(
 ) -> IssueRequest:
     """A request for a certificate as the authority receives it."""
     return IssueRequest(csr=csr, profile=profile, validity_seconds=validity_seconds, requester=requester)
+
+
+def decided(
+    csr: bytes,
+    profile: str | None = None,
+    made: Hierarchy | None = None,
+    ruled: Rules | None = None,
+    now: int = NOW,
+    serial: int = SERIAL,
+) -> Decision:
+    """What is decided about a request."""
+    return decide(asked(csr, profile), ruled or rules(), issuers(made or hierarchy_of()), now, serial)
+
+
+async def certified(decision: Decision, log: FakeLog, root: x509.Certificate) -> tuple[bytes, bytes]:
+    """Precertificate and certificate (DER) of a decision, with a timestamp of this log."""
+    certifier = Certifier(decision.issuer)
+    made = certifier.precertificate(certifier.draft(decision))
+    client = TransparencyLog(LogPeer(log), [root.public_bytes(Encoding.DER)], SILENT, log.now, 1.0)
+    promise = await client.add(certifier.chain(made), certifier.key_hash, made.logged)
+    return made.certificate, certifier.certificate(made, promise.serialized, promise.leaf_index).certificate
+
+
+class Silent:
+    """A log of events that keeps none."""
+
+    def info(self, event: str, **values: Any) -> None:
+        """Nothing."""
+
+    warning = error = info
+
+
+SILENT = Silent()
+
+
+def authority_over(
+    storage: Storage,
+    made: Hierarchy,
+    peer: LogPeer,
+    *,
+    ruled: Rules | None = None,
+    metrics: Metrics | None = None,
+    log: Any = SILENT,
+    now: Callable[[], int] = lambda: NOW,
+) -> CertificateAuthority:
+    """An authority over an open record."""
+    ruled = ruled or rules()
+    roots = [made.root.public_bytes(Encoding.DER)]
+    return CertificateAuthority(
+        installation=Installation(made, storage),
+        rules=ruled,
+        transparency=TransparencyLog(peer, roots, log, peer.log.now, 1.0),
+        metrics=AuthorityMetrics(metrics or Metrics.in_memory(families(ruled.profiles)), ruled.profiles),
+        log=log,
+        now=now,
+        random_octets=os.urandom,
+    )
+
+
+def extensions_of(certificate: bytes) -> x509.Extensions:
+    """The extensions of a certificate (DER)."""
+    return x509.load_der_x509_certificate(certificate).extensions

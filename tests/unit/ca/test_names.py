@@ -3,7 +3,7 @@
 import pytest
 
 from services.ca.messages import Refusal
-from services.ca.names import MAX_A_LABELS, MAX_NAMES, Name, NameKind, NamePolicy, validated
+from services.ca.names import MAX_A_LABELS, MAX_NAMES, Name, NamePolicy, validated
 
 ALL_KINDS: tuple[NameKind, ...] = ("dns", "ip", "email", "uri")
 
