@@ -15,25 +15,26 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from services.audit.verification import Anchors
-from services.ca import evidence, issuance, ocsp
-from services.ca.certified import der, without_timestamps
-from services.ca.hierarchy import Issuer, signing_hash, spki
+from services.ca import evidence, ocsp
+from services.ca.certification import Certified, Certifier, Precertificate
+from services.ca.certified import der
+from services.ca.hierarchy import Issuer, signing_hash
 from services.ca.issuance import serial_text
 from services.ca.messages import EVIDENCE_FORMAT, Evidence, LoggedEvidence
 from services.ca.ocsp import Responder, Status
 from services.ca.profile import Validity
 from services.ca.reconciliation import LoggedEntry, RecordRow
-from services.ct import der as tlv
 from services.ct import merkle, note, structures
 from services.ct.merkle import EMPTY_EDGE
 from services.ct.signing import LogSigner, TreeHead
 from services.ct.structures import PrecertEntry
 from tests.unit.ca.applicants import dns, pem, request
-from tests.unit.ca.authorities import NOW, asked, hierarchy_of, rules
+from tests.unit.ca.authorities import NOW, decided, hierarchy_of, rules
 
 ORIGIN = "trust.localhost/ct"
 MILLISECONDS = 1000
-SCT_LIST = x509.ObjectIdentifier("1.3.6.1.4.1.11129.2.4.2")
+QUIET = "quiet"
+PROFILES = {QUIET: 'description = "not logged"\nextended_key_usages = ["serverAuth"]\ntransparency = false'}
 
 
 @cache
@@ -81,13 +82,6 @@ def authorities() -> dict[str, x509.Certificate]:
     return {issuer_name(): issuer().certificate, serial_text(root().serial_number): root()}
 
 
-def timestamps_extension(*scts: bytes) -> x509.UnrecognizedExtension:
-    """The list of timestamps that a certificate embeds (RFC 6962, section 3.3)."""
-    listed = b"".join(len(sct).to_bytes(2, "big") + sct for sct in scts)
-    content = len(listed).to_bytes(2, "big") + listed
-    return x509.UnrecognizedExtension(SCT_LIST, tlv.encode(tlv.OCTET_STRING, content))
-
-
 @dataclass
 class Journal:
     """Rows and entries as an honest authority leaves them."""
@@ -96,41 +90,38 @@ class Journal:
     entries: list[LoggedEntry] = field(default_factory=list)
 
     def issue(self, name: str = "www.example.test", *, logged: bool = True) -> RecordRow:
-        """One certificate, on record, and in the log unless it is not to be."""
+        """One certificate, on record, and in the log unless its profile is not to be."""
         serial = int.from_bytes(sha256(f"serial {len(self.rows)}".encode()).digest()[:16], "big") | 1 << 127
-        decision = issuance.decide(asked(pem(request(dns(name)))), rules(), issuer().validity, NOW, serial)
-        builder = issuance.to_be_signed(decision, issuer())
-        sct, index, pre_certificate = (None, None, None)
-        if logged:
-            sct, index, pre_certificate = self._log(builder)
-            builder = builder.add_extension(timestamps_extension(sct), critical=False)
-        certificate = der(_signed(builder))
+        profile = "tls-server" if logged else QUIET
+        decision = decided(pem(request(dns(name))), profile, ruled=rules(PROFILES), serial=serial)
+        certifier = Certifier(decision.issuer)
+        draft = certifier.draft(decision)
+        made = self._logged_for(certifier, certifier.precertificate(draft)) if logged else certifier.plain(draft)
+        promised = made.logged
         row = RecordRow(
             serial=serial_text(serial),
             state="issued",
             issuer=issuer_name(),
-            profile="tls-server",
+            profile=profile,
             subject=decision.subject.rfc4514_string(),
             names=(name,),
             not_before=decision.validity.not_before,
             not_after=decision.validity.not_after,
             issued_at=NOW,
-            certificate=certificate,
-            precertificate=pre_certificate,
-            sct=sct,
-            leaf_index=index,
+            certificate=made.certificate,
+            precertificate=None if promised is None else promised.precertificate,
+            sct=None if promised is None else promised.sct,
+            leaf_index=None if promised is None else promised.leaf_index,
         )
         self.rows.append(row)
         return row
 
-    def _log(self, builder: x509.CertificateBuilder) -> tuple[bytes, int, bytes]:
-        contents = without_timestamps(_signed(builder.add_extension(timestamps_extension(b"x"), critical=False)))
-        pre_certificate = der(_signed(builder.add_extension(x509.PrecertPoison(), critical=True)))
-        entry = PrecertEntry(sha256(spki(issuer().certificate.public_key())).digest(), contents)
+    def _logged_for(self, certifier: Certifier, made: Precertificate) -> Certified:
+        entry = PrecertEntry(certifier.key_hash, made.logged)
         index, timestamp = len(self.entries), NOW * MILLISECONDS + len(self.entries)
         sct = log_signer().sign_entry(structures.signed_entry(entry), timestamp, index)
-        self.entries.append(LoggedEntry(index, timestamp, entry, sct.extensions, pre_certificate))
-        return structures.sct(sct), index, pre_certificate
+        self.entries.append(LoggedEntry(index, timestamp, entry, sct.extensions, made.certificate))
+        return certifier.certificate(made, structures.sct(sct), index)
 
     def row_of(self, serial: str) -> RecordRow | None:
         """A row by its serial number."""
@@ -214,7 +205,3 @@ def answer(serial: str, status: Status, by: Responder | None = None) -> bytes:
     named = ocsp.hashes_of(issuer().certificate)[0]
     question = ocsp.parse(ocsp.request_for(named, int(serial, 16)))
     return ocsp.answer(question, status, by or responder(), NOW, backdate=60, lifetime=3600).der
-
-
-def _signed(builder: x509.CertificateBuilder) -> x509.Certificate:
-    return builder.sign(issuer().private_key, signing_hash(issuer().private_key))

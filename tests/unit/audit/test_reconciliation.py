@@ -16,7 +16,7 @@ from services.ca.installation import new_hierarchy
 from services.ca.reconciliation import Comparison, LoggedEntry, RecordRow
 from services.ct.signing import LogSigner
 from services.ct.structures import PrecertEntry, X509Entry
-from tests.unit.audit.journal import Journal, authorities, certify_authority, issuer, log_signer, root
+from tests.unit.audit.journal import QUIET, Journal, authorities, certify_authority, issuer, log_signer, root
 from tests.unit.ca.authorities import NOW
 
 COMPARISON = Comparison(authorities(), log_signer().verifier)
@@ -237,7 +237,7 @@ def test_a_certificate_of_a_logged_profile_without_an_entry_is_unlogged() -> Non
 def test_a_certificate_of_a_profile_that_is_not_logged_needs_no_entry() -> None:
     journal = Journal()
     journal.issue(logged=False)
-    by = Comparison(authorities(), log_signer().verifier, unlogged_profiles=["tls-server"])
+    by = Comparison(authorities(), log_signer().verifier, unlogged_profiles=[QUIET])
     assert compared(journal, by=by) == []
 
 

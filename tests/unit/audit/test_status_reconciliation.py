@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from services.ca import crl, ocsp
-from services.ca.crl import Entry, Scope
 from services.ca.contradictions import Note
+from services.ca.crl import Entry, Scope
 from services.ca.ocsp import Status
 from services.ca.status_reconciliation import ListOnRecord, Recorded, of_answer, of_file, of_list
 from tests.unit.audit.journal import answer, issuer, issuer_name, root
