@@ -35,6 +35,10 @@ COMMANDS: Final = MappingProxyType(
         "issue": "services.cli:issue",
         "certs": "services.cli:certs",
         "revoke": "services.cli:revoke",
+        "evidence": "services.cli_evidence:evidence",
+        "findings": "services.cli_evidence:findings",
+        "audit": "services.audit.cli:audit",
+        "verify": "services.audit.cli:verify",
     }
 )
 """MODULE:ATTRIBUTE of each sub-command."""
