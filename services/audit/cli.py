@@ -36,9 +36,9 @@ from services.audit.verification import Anchors
 from services.ca import certified
 from services.ca.evidence import MAX_EVIDENCE_OCTETS
 from services.ca.storage import MIGRATIONS
-from services.ct.signing import LogVerifier
 from services.ct.storage import MIGRATIONS as LOG_MIGRATIONS
 from services.errors import ConfigurationError, StorageUnavailable
+from services.rfc6962.verifier import LogVerifier
 
 MAX_ANCHOR_OCTETS: Final = 1_048_576
 PROGRESS_SECONDS: Final = 0.2

@@ -26,11 +26,11 @@ from services.ca.crl_files import CrlFiles, FoundFile
 from services.ca.reconciliation import Comparison, LoggedEntry, RecordRow
 from services.ca.status_reconciliation import ListOnRecord
 from services.ct import files as log_files
-from services.ct import structures
 from services.ct.files import LogFiles
-from services.ct.merkle import EMPTY_EDGE, Edge
 from services.ct.tile_files import LogDamaged
 from services.errors import StorageUnavailable
+from services.rfc6962 import structures
+from services.rfc6962.merkle import EMPTY_EDGE, Edge
 
 WIDTH: Final = 256
 ROWS_AT_ONCE: Final = 256

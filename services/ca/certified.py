@@ -14,8 +14,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
 from services.ca.issuance import serial_text
-from services.ct import der as tlv
-from services.ct.der import DerError
+from services.rfc6962 import der as tlv
+from services.rfc6962.der import DerError
 
 _VERSION: Final = 0xA0
 _INTEGER: Final = 0x02

@@ -28,9 +28,9 @@ from services.ca.certified import UNREADABLE, Unreadable
 from services.ca.contradictions import Finding, Note, Observation, digests, of_leaf, of_serial
 from services.ca.hierarchy import spki
 from services.ca.issuance import serial_text
-from services.ct import structures
-from services.ct.signing import LogVerifier, SignatureRefused
-from services.ct.structures import PrecertEntry, SignedEntry, StructureError, X509Entry
+from services.rfc6962 import structures
+from services.rfc6962.structures import PrecertEntry, SignedEntry, StructureError, X509Entry
+from services.rfc6962.verifier import LogVerifier, SignatureRefused
 
 State = Literal["reserved", "issued", "quarantined", "responder"]
 STATES: Final = ("reserved", "issued", "quarantined", "responder")

@@ -19,7 +19,7 @@ from services.ca.crl_publication import CrlPublication, signings_of
 from services.ca.hierarchy import Hierarchy
 from services.ca.issuance import serial_text
 from services.ca.messages import OcspAnswer, OcspQuery, RevocationProof, Revoke, Revoked
-from services.ca.metrics import FAMILIES
+from services.ca.status_metrics import FAMILIES
 from services.ca.responders import Responders
 from services.ca.status import CertificateStatusService
 from services.ca.status_metrics import StatusMetrics
