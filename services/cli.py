@@ -30,7 +30,7 @@ R = TypeVar("R")
 MAX_SERIAL_DIGITS: Final = 40
 
 
-def _told(command: Callable[P, R]) -> Callable[P, R]:
+def told(command: Callable[P, R]) -> Callable[P, R]:
     """Turn a CommandError into a message and exit code 1."""
 
     @functools.wraps(command)
@@ -46,7 +46,7 @@ def _told(command: Callable[P, R]) -> Callable[P, R]:
 @click.command()
 @click.option("--fingerprint", is_flag=True, help="Print its path and SHA-256 fingerprint instead.")
 @settings_options
-@_told
+@told
 def root(loaded: Loaded, fingerprint: bool) -> None:
     """Print the root certificate that clients have to trust."""
     path = loaded.settings.paths.root_certificate
@@ -80,7 +80,7 @@ def _root_pem(settings: Settings) -> str:
 )
 @click.option("--force", is_flag=True, help="Replace files that are in DIR already.")
 @settings_options
-@_told
+@told
 def issue(loaded: Loaded, **options: Any) -> None:
     """Create a key, have it certified, and write key.pem, certificate.pem, chain.pem and fullchain.pem to DIR."""
     from services.cli_issue import Order, carry_out  # noqa: PLC0415 - loads cryptography; the other commands start faster
@@ -101,10 +101,10 @@ def issue(loaded: Loaded, **options: Any) -> None:
     "--reason", type=click.Choice(get_args(RevocationReason)), default="unspecified", show_default=True, help="Why."
 )
 @settings_options
-@_told
+@told
 def revoke(loaded: Loaded, serial: str, reason: str) -> None:
     """Revoke the certificate with this serial number, for ever."""
-    path = f"/v1/certificates/{_serial(serial)}/revoke"
+    path = f"/v1/certificates/{serial_argument(serial)}/revoke"
     revoked = ApiClient(loaded.settings).post(path, {"reason": reason}, Revoked)
     click.echo(f"serial       {revoked.serial}")
     click.echo(f"revoked at   {_time(revoked.revoked_at)}")
@@ -112,7 +112,7 @@ def revoke(loaded: Loaded, serial: str, reason: str) -> None:
     click.echo(f"CRL number   {'its signing lags; the next one' if revoked.crl_number is None else revoked.crl_number}")
 
 
-def _serial(text: str) -> str:
+def serial_argument(text: str) -> str:
     """A serial number as other programs print it, as the API takes it."""
     digits = text.replace(":", "").lower()
     if not 0 < len(digits) <= MAX_SERIAL_DIGITS or not set(digits) <= set("0123456789abcdef"):
@@ -127,7 +127,7 @@ def _serial(text: str) -> str:
 @click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="At most this many.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document, certificates included.")
 @settings_options
-@_told
+@told
 def certs(loaded: Loaded, name: str | None, profile: str | None, status: str | None, limit: int, as_json: bool) -> None:
     """List the certificates that were issued, newest first."""
     filters = {"name": name, "profile": profile, "status": status}

@@ -20,10 +20,14 @@ from services.api.routes import CertificateQuery, CertificateRequest, NoParamete
 from services.ca.messages import (
     Certificate,
     CertificatePage,
+    Evidence,
+    Findings,
     GetCertificate,
+    GetEvidence,
     GetRoots,
     IssueRequest,
     ListCertificates,
+    ListFindings,
     RevocationProof,
     Revoke,
     Revoked,
@@ -82,6 +86,8 @@ class Endpoints:
             "list_certificates": self.list_certificates,
             "get_certificate": self.get_certificate,
             "revoke_certificate": self.revoke_certificate,
+            "get_evidence": self.get_evidence,
+            "list_findings": self.list_findings,
             "get_roots": self.get_roots,
             "get_openapi": self.get_openapi,
         }
@@ -126,6 +132,13 @@ class Endpoints:
             proof=None if proof is None else RevocationProof(signed_at=proof.signed_at, signature=proof.signature),
         )
         return Reply(_encode(await self._authority.ask("revoke", request, Revoked, call.seconds, call.trace)))
+
+    async def get_evidence(self, call: Call[SerialPath, NoParameters, None]) -> Reply:
+        request = GetEvidence(serial=call.path.serial)
+        return Reply(_encode(await self._authority.ask("evidence", request, Evidence, call.seconds, call.trace)))
+
+    async def list_findings(self, call: Call[NoParameters, NoParameters, None]) -> Reply:
+        return Reply(_encode(await self._authority.ask("findings", ListFindings(), Findings, call.seconds, call.trace)))
 
     async def get_roots(self, call: Call[NoParameters, NoParameters, None]) -> Reply:
         roots = await self._authority.ask("roots", GetRoots(), Roots, call.seconds, call.trace)

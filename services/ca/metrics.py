@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Final, get_args
 
 from monitoring.metrics import Family, Metrics, Timing, counter, gauge, histogram, operation
-from services.ca import status_metrics
+from services.ca import reconciler_metrics, status_metrics
 from services.ca.findings import RULES
 from services.ca.hierarchy import Hierarchy, validity_of
 from services.ca.messages import Refusal, RefusalKind
@@ -47,6 +47,7 @@ def families(profiles: Iterable[str]) -> tuple[Family, ...]:
             merge="min",
         ),
         *status_metrics.FAMILIES,
+        *reconciler_metrics.FAMILIES,
     )
 
 

@@ -17,30 +17,50 @@ from services.ca import crl_takeover, messages
 from services.ca.authorities import Authorities, authorities_of
 from services.ca.crl_files import CrlFiles
 from services.ca.crl_publication import CrlPublication, signings_of
+from services.ca.evidence_composer import EvidenceComposer, Sealer
+from services.ca.finding_register import FindingRegister
+from services.ca.follower import LogFollower
+from services.ca.hierarchy import Hierarchy
+from services.ca.hold import IssuanceHold
 from services.ca.installation import open_installation
+from services.ca.issuance import serial_text
+from services.ca.journal import Comparisons, Journal
+from services.ca.messages import OcspQuery
 from services.ca.metrics import AuthorityMetrics
+from services.ca.reconciler import Reconciler
+from services.ca.reconciler_metrics import ReconcilerMetrics
 from services.ca.responders import Responders
 from services.ca.rules import Rules
 from services.ca.server import CertificateAuthority
 from services.ca.status import CertificateStatusService
 from services.ca.status_metrics import StatusMetrics
 from services.ca.status_storage import StatusStorage
+from services.ca.storage import Storage
 from services.ca.surroundings import Surroundings
+from services.ca.sweeper import Sweeper
 from services.ca.transparency import TransparencyLog
 from services.errors import ConfigurationError
-from services.rpc_server import Handler, Server
+from services.rpc_server import Call, Handler, Server
 from services.worker import Worker
 
 LISTENER: Final = "rpc"
+LOG_ACCEPTED: Final = "accept-log"  # the operator's word that the log is to be taken as it is
 LOG_SHARE: Final = 0.5  # of the time for a probe: so that a log that hangs is found out before the probe is too late
 
 
 class CaService:
     """What the worker runs."""
 
-    def __init__(self, authority: CertificateAuthority, status: CertificateStatusService, server: Server) -> None:
+    def __init__(
+        self,
+        authority: CertificateAuthority,
+        status: CertificateStatusService,
+        reconciler: Reconciler,
+        server: Server,
+    ) -> None:
         self._authority = authority
         self._status = status
+        self._reconciler = reconciler
         self._server = server
 
     async def probe(self) -> None:
@@ -51,6 +71,7 @@ class CaService:
     async def drain(self) -> None:
         """Accept no more calls, answer those in flight, and get what was begun on record."""
         await self._server.drain()
+        await self._reconciler.close()
         await self._authority.finish()
         await self._status.finish()
 
@@ -67,10 +88,11 @@ async def build(worker: Worker) -> CaService:
     roots = [installation.hierarchy.root.public_bytes(Encoding.DER)]
     probe_seconds = worker.probe_timeout * LOG_SHARE
     metrics = AuthorityMetrics(worker.metrics, rules.profiles)
+    hold = IssuanceHold()
     authority = CertificateAuthority(
         installation=installation,
         rules=rules,
-        transparency=TransparencyLog(worker.peer("ct"), roots, worker.log, unix_milliseconds, probe_seconds),
+        transparency=TransparencyLog(worker.peer("ct"), roots, worker.log, unix_milliseconds, probe_seconds, hold),
         metrics=metrics,
         log=worker.log,
         now=unix_seconds,
@@ -79,6 +101,15 @@ async def build(worker: Worker) -> CaService:
     await authority.start()
     authorities = authorities_of(installation.hierarchy, worker.settings.ca.crl_partitions)
     status = await open_status(worker, authorities, installation.storage.status(), metrics.counting_refusals)
+    reconciler = await open_reconciler(worker, authorities, installation.storage, status, rules, hold)
+    composer = EvidenceComposer(
+        storage=installation.storage,
+        sealer=lambda name: _sealer(installation.hierarchy, name),
+        peer=worker.peer("ct"),
+        answer=status.ocsp,
+        counting_refusals=metrics.counting_refusals,
+        now=unix_seconds,
+    )
     handlers: dict[str, Handler] = {
         "issue": authority.issue,
         "get": authority.get,
@@ -88,11 +119,13 @@ async def build(worker: Worker) -> CaService:
         "crl": status.crl,
         "ocsp": status.ocsp,
         "issuer_certificate": status.issuer_certificate,
+        "evidence": composer.evidence,
+        "findings": reconciler.findings,
     }
     methods = {name: (request, handlers[name]) for name, (request, _) in messages.METHODS.items()}
     server = Server(worker.sockets[LISTENER], methods)
     server.start()
-    return CaService(authority, status, server)
+    return CaService(authority, status, reconciler, server)
 
 
 async def open_status(
@@ -127,6 +160,37 @@ async def open_status(
     )
     await status.start()
     return status
+
+
+async def open_reconciler(
+    worker: Worker,
+    authorities: Authorities,
+    storage: Storage,
+    status: CertificateStatusService,
+    rules: Rules,
+    hold: IssuanceHold,
+) -> Reconciler:
+    """Compare record and log from now on. Raises StorageUnavailable."""
+
+    async def answer(request: bytes) -> bytes:
+        return (await status.ocsp(OcspQuery(request=request), Call("ocsp", 2**63, ""))).der
+
+    kept, metrics, journal = storage.reconciliation(), ReconcilerMetrics(worker.metrics), Journal(worker.peer("ct"))
+    register = FindingRegister(kept, metrics, worker.log, unix_seconds)
+    unlogged = [name for name, profile in rules.profiles.items() if not profile.transparency]
+    comparisons = Comparisons(journal, kept, authorities.certificates, unlogged)
+    follower = LogFollower(kept, journal, comparisons, register, hold, metrics, worker.log)
+    sweeper = Sweeper(kept, storage.status(), journal, comparisons, register, answer, unix_seconds)
+    reconciler = Reconciler(kept, follower, sweeper, register, hold, metrics, worker.log)
+    await reconciler.start(worker.settings.paths.ca_dir / LOG_ACCEPTED, unix_seconds())
+    return reconciler
+
+
+def _sealer(hierarchy: Hierarchy, name: str) -> Sealer | None:
+    issuer = hierarchy.issuer
+    if serial_text(issuer.certificate.serial_number) != name:
+        return None
+    return Sealer(issuer.private_key, (*issuer.chain, hierarchy.root))
 
 
 def rules_of(settings: Settings) -> Rules:
