@@ -274,17 +274,18 @@ def _keep(connection: sqlite3.Connection, findings: Sequence[Finding], now: int)
             "SELECT id, closed_at FROM findings WHERE kind = ? AND subject = ?", finding.identity
         ).fetchone()
         if known is not None:
+            is_new = known[1] is not None
             connection.execute(
                 "UPDATE findings SET seen_at = ?, closed_at = NULL, text = ?, digests = ? WHERE id = ?",
                 (now, finding.text, _encoded(finding), known[0]),
             )
-        elif kept < MAX_KEPT:
+        elif is_new := kept < MAX_KEPT:
             connection.execute(
                 "INSERT INTO findings (kind, subject, text, digests, found_at, seen_at) VALUES (?, ?, ?, ?, ?, ?)",
                 (*finding.identity, finding.text, _encoded(finding), now, now),
             )
             kept += 1
-        if (known is None and kept <= MAX_KEPT) or (known is not None and known[1] is not None):
+        if is_new:
             new.append(finding)
     return new
 

@@ -1,8 +1,8 @@
 """The whole comparison, again and again: every entry, every certificate, every list, a part of the OCSP answers.
 
 Rules:
-- Slices of a few milliseconds with pauses, so that a sweep takes about half a day whatever the size, and whoever wants a
-  certificate does not wait for it. The position is durable every KEPT_EVERY slices; a sweep goes on after a restart.
+- Slices of a few milliseconds with pauses, so that a large sweep takes half a day, and whoever wants a certificate does
+  not wait for it. The position is durable every KEPT_EVERY slices; a sweep goes on after a restart.
 - What a whole sweep did not find again is closed.
 """
 
@@ -20,6 +20,7 @@ from services.ca.contradictions import FINDING_KINDS
 from services.ca.finding_register import FindingRegister
 from services.ca.follower import STOPPING
 from services.ca.following import Contradicted
+from services.ca.hierarchy import validity_of
 from services.ca.journal import Comparisons, Journal
 from services.ca.positions import SeenLog, Sweep
 from services.ca.reconciliation_storage import ReconciliationStorage
@@ -134,6 +135,4 @@ class Sweeper:
 def _issues_at(authority: x509.Certificate, now: int) -> bool:
     """Whether there is a responder for what it issued: roots have lists alone."""
     is_root = authority.issuer == authority.subject
-    return (
-        not is_root and authority.not_valid_before_utc.timestamp() <= now <= authority.not_valid_after_utc.timestamp()
-    )
+    return not is_root and validity_of(authority).covers(now)
