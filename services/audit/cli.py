@@ -17,9 +17,6 @@ from pathlib import Path
 from typing import Final
 
 import click
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
 
 from config.cli import settings_options
 from config.inheritance import EXIT_CONFIG
@@ -28,19 +25,15 @@ from config.problems import ConfigError
 from config.profile_files import load_profiles
 from config.schema import Settings
 from services.audit import verification
+from services.audit.anchors import anchors, read
 from services.audit.authority_files import authorities_in
 from services.audit.databases import AuditImpossible, open_database
 from services.audit.examination import Examination
 from services.audit.report import Report
-from services.audit.verification import Anchors
-from services.ca import certified
 from services.ca.evidence import MAX_EVIDENCE_OCTETS
 from services.ca.storage import MIGRATIONS
-from services.ct.storage import MIGRATIONS as LOG_MIGRATIONS
 from services.errors import ConfigurationError, StorageUnavailable
-from services.rfc6962.verifier import LogVerifier
 
-MAX_ANCHOR_OCTETS: Final = 1_048_576
 PROGRESS_SECONDS: Final = 0.2
 
 
@@ -111,13 +104,13 @@ class _Progress:
 def verify(loaded: Loaded, file: Path, root: Path | None, log_key: Path | None, at: str | None, as_json: bool) -> None:
     """Verify an evidence file, with no server: needs the root and the key of the log, and trusts nothing else."""
     try:
-        anchors = Anchors(_roots(loaded.settings, root), _log_key(loaded.settings, log_key))
-        octets = _read(file, MAX_EVIDENCE_OCTETS)
+        trusted = anchors(loaded.settings.paths, root, log_key)
+        octets = read(file, MAX_EVIDENCE_OCTETS)
         moment = int(time.time()) if at is None else _moment(at)
     except AuditImpossible as error:
         click.echo(f"trustchain: nothing can be said: {error}", err=True)
         sys.exit(EXIT_CONFIG)
-    checks = verification.verify(octets, anchors, moment)
+    checks = verification.verify(octets, trusted, moment)
     if as_json:
         told = [{"check": check.name, "passed": check.passed, "text": check.text} for check in checks]
         click.echo(json.dumps({"verified": verification.passed(checks), "checks": told}, indent=2))
@@ -125,51 +118,6 @@ def verify(loaded: Loaded, file: Path, root: Path | None, log_key: Path | None, 
         for check in checks:
             click.echo(_printable(f"{'ok    ' if check.passed else 'FAILED'}  {check.name:<12}  {check.text}"))
     sys.exit(0 if verification.passed(checks) else 1)
-
-
-def _roots(settings: Settings, given: Path | None) -> frozenset[bytes]:
-    found = [given] if given is not None else sorted(settings.paths.ca_dir.glob("root*.pem"))
-    if not found:
-        raise AuditImpossible(f"there is no root certificate in {settings.paths.ca_dir}: give --root FILE")
-    roots = []
-    for path in found:
-        try:
-            roots += x509.load_pem_x509_certificates(_read(path, MAX_ANCHOR_OCTETS))
-        except certified.UNREADABLE as error:
-            raise AuditImpossible(f"{path} holds no certificates in PEM: {error}") from error
-    return frozenset(certified.der(one) for one in roots)
-
-
-def _log_key(settings: Settings, given: Path | None) -> LogVerifier | None:
-    """The key of the log as given, or as the record of the log beside has it; None when there is neither."""
-    path = given if given is not None else settings.paths.ct_dir / "log.db"
-    if given is None and not path.exists():
-        return None
-    try:
-        return LogVerifier.of(_stored_key(path) if given is None else _public_key(path))
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise AuditImpossible(f"{path} holds no key of a log: {error}") from error
-
-
-def _public_key(path: Path) -> bytes:
-    key = serialization.load_pem_public_key(_read(path, MAX_ANCHOR_OCTETS))
-    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-
-
-def _stored_key(path: Path) -> bytes:
-    with open_database(path, len(LOG_MIGRATIONS)) as connection:
-        row = connection.execute("SELECT public_key FROM log").fetchone()
-    if row is None:
-        raise AuditImpossible(f"{path} is the record of no log yet: give --log-key FILE")
-    return bytes(row[0])
-
-
-def _read(path: Path, most: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(most + 1)
-    except OSError as error:
-        raise AuditImpossible(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _moment(text: str) -> int:
