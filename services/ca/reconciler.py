@@ -48,6 +48,7 @@ class Reconciler:
         self._metrics = metrics
         self._log = log
         self._tasks: list[asyncio.Task[None]] = []
+        self._told = ""
 
     async def start(self, consent: Path, now: int) -> None:
         """Go on from where it was; with the file `consent`, from the log as it is. Raises StorageUnavailable."""
@@ -59,7 +60,7 @@ class Reconciler:
         await self._sweeper.start()
         await self._register.show()
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._keep(self._follower.follow)), loop.create_task(self._keep(self._sweep))]
+        self._tasks = [loop.create_task(self._keep(self._follow)), loop.create_task(self._keep(self._sweep))]
 
     async def close(self) -> None:
         """Stop comparing; what was found is on record."""
@@ -79,6 +80,11 @@ class Reconciler:
             swept_at=self._sweeper.sweep.swept_at,
         )
 
+    async def _follow(self) -> float:
+        pause = await self._follower.follow()
+        self._told = ""
+        return pause
+
     async def _sweep(self) -> float:
         seen = self._follower.seen
         # What is new comes first; and of a log that contradicts nothing can be said.
@@ -90,19 +96,21 @@ class Reconciler:
 
     async def _keep(self, step: Callable[[], Awaitable[float]]) -> None:
         """Ends only by being cancelled."""
-        told = False
         while True:
             pause = ROUND_SECONDS
             try:
                 pause = await step()
-                told = False
             except (RemoteError, ConfigurationError) as error:
-                if not told:
-                    self._log.warning("record and log cannot be compared now", error=str(error))
-                told = True
+                self._tell_once(str(error))
             except Exception as error:  # noqa: BLE001 - told and tried again: a comparison must not end for ever
                 self._log.error("record and log could not be compared", exc_info=error)
             await asyncio.sleep(pause)
+
+    def _tell_once(self, trouble: str) -> None:
+        """Both loops fail for the same reason, each second: once is enough, until the log answers again."""
+        if trouble != self._told:
+            self._log.warning("record and log cannot be compared now", error=trouble)
+        self._told = trouble
 
 
 def _is_given(consent: Path) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
+from typing import Any, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -24,17 +25,34 @@ from services.ca.messages import EVIDENCE_FORMAT, Evidence, LoggedEvidence
 from services.ca.ocsp import Responder, Status
 from services.ca.profile import Validity
 from services.ca.reconciliation import LoggedEntry, RecordRow
+from services.ct.messages import (
+    Checkpoint,
+    Consistency,
+    Entries,
+    Entry,
+    EntryAndProof,
+    GetCheckpoint,
+    GetConsistency,
+    GetEntries,
+    GetEntryAndProof,
+    GetLog,
+    GetTreeHead,
+    LogDescription,
+    SignedTreeHead,
+)
 from services.ct.signing import LogSigner
+from services.errors import RemoteError
 from services.rfc6962 import merkle, note, structures
 from services.rfc6962.merkle import EMPTY_EDGE
 from services.rfc6962.structures import PrecertEntry
-from services.rfc6962.verifier import TreeHead
+from services.rfc6962.verifier import SignedHead, TreeHead
 from tests.unit.ca.applicants import dns, pem, request
 from tests.unit.ca.authorities import NOW, decided, hierarchy_of, rules
 
 ORIGIN = "trust.localhost/ct"
 MILLISECONDS = 1000
 QUIET = "quiet"
+T = TypeVar("T")
 PROFILES = {QUIET: 'description = "not logged"\nextended_key_usages = ["serverAuth"]\ntransparency = false'}
 
 
@@ -198,11 +216,93 @@ def anchors() -> Anchors:
 def responder() -> Responder:
     """Who signs OCSP answers for the issuer."""
     key = ec.generate_private_key(ec.SECP256R1())
-    return Responder(ocsp.sign_responder(issuer(), key, 1 << 100, Validity(NOW - 60, NOW + 86_400)), key)
+    return Responder(ocsp.sign_responder(issuer(), key, 1 << 100, Validity(NOW - 60, NOW + 10 * 86_400)), key)
 
 
-def answer(serial: str, status: Status, by: Responder | None = None) -> bytes:
-    """An OCSP answer that holds for an hour from NOW on."""
+def answer(serial: str, status: Status, by: Responder | None = None, now: int = NOW) -> bytes:
+    """An OCSP answer that holds for an hour from `now` on."""
     named = ocsp.hashes_of(issuer().certificate)[0]
     question = ocsp.parse(ocsp.request_for(named, int(serial, 16)))
-    return ocsp.answer(question, status, by or responder(), NOW, backdate=60, lifetime=3600).der
+    return ocsp.answer(question, status, by or responder(), now, backdate=60, lifetime=3600).der
+
+
+class JournalPeer:
+    """The log of a journal as the authority asks it, without a socket. `calls` are what it was asked."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.signer = log_signer()
+        self.calls: list[str] = []
+        self.trouble: RemoteError | None = None
+
+    async def call(
+        self,
+        method: str,
+        request: Any,
+        reply_type: type[T],
+        *,
+        timeout: float,  # noqa: ASYNC109 - as the client has it
+        trace: str = "",
+        idempotent: bool = False,
+    ) -> T:
+        """Answer as the log does."""
+        assert timeout > 0
+        assert idempotent, "nothing that is only read may be lost because a log restarts"
+        assert isinstance(trace, str)
+        self.calls.append(method)
+        if self.trouble is not None:
+            raise self.trouble
+        reply = getattr(self, f"_{method}")(request)
+        assert isinstance(reply, reply_type)
+        return reply
+
+    def _log(self, _request: GetLog) -> LogDescription:
+        key = self.signer.verifier.public_key
+        return LogDescription(
+            origin=ORIGIN,
+            public_key=key,
+            log_id=self.signer.log_id,
+            verifier_key=note.verifier_key(ORIGIN, key),
+            maximum_merge_delay=86_400,
+        )
+
+    def _tree_head(self, _request: GetTreeHead) -> SignedTreeHead:
+        signed = self._signed()
+        head = signed.head
+        return SignedTreeHead(
+            tree_size=head.size, timestamp=head.timestamp, root_hash=head.root, signature=signed.signature
+        )
+
+    def _consistency(self, request: GetConsistency) -> Consistency:
+        nodes = nodes_of(self.journal.leaf_hashes())
+        return Consistency(path=merkle.consistency_proof(nodes, request.first, request.second))
+
+    def _entries(self, request: GetEntries) -> Entries:
+        chosen = self.journal.entries[request.start : request.end + 1]
+        return Entries(start=request.start, entries=[_on_the_wire(entry) for entry in chosen])
+
+    def _checkpoint(self, _request: GetCheckpoint) -> Checkpoint:
+        signed = self._signed()
+        text = note.checkpoint_text(note.Checkpoint(ORIGIN, signed.head.size, signed.head.root))
+        line = note.rfc6962_signature(ORIGIN, self.signer.log_id, signed.head.timestamp, signed.signature)
+        return Checkpoint(note=note.encode(note.Note(text, (line,))))
+
+    def _entry_and_proof(self, request: GetEntryAndProof) -> EntryAndProof:
+        leaves = self.journal.leaf_hashes()
+        path = merkle.inclusion_proof(nodes_of(leaves), request.leaf_index, request.tree_size)
+        return EntryAndProof(entry=_on_the_wire(self.journal.entries[request.leaf_index]), audit_path=path)
+
+    def _signed(self) -> SignedHead:
+        edge = EMPTY_EDGE.extended(self.journal.leaf_hashes())
+        return self.signer.sign_head(TreeHead(edge.size, NOW * MILLISECONDS + edge.size, edge.root))
+
+
+def _on_the_wire(entry: LoggedEntry) -> Entry:
+    leaf = structures.merkle_tree_leaf(entry.timestamp, structures.signed_entry(entry.entry), entry.extensions)
+    chain = [der(issuer().certificate), der(root())]
+    extra = (
+        structures.chain_extra_data(chain)
+        if entry.pre_certificate is None
+        else structures.precert_extra_data(entry.pre_certificate, chain)
+    )
+    return Entry(leaf_input=leaf, extra_data=extra)
