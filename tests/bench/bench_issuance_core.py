@@ -1,8 +1,9 @@
-"""Issuance inside the certificate authority, without the way to it: decide, reserve, sign, store. fsync is on.
+"""Issuance inside the certificate authority: decide, lint, reserve, sign, log, store. fsync is on.
 
-For each key type of the authority: deciding and signing alone, then whole issuance by one caller and by eight. Beside
-it, in the same run, what the disk takes for one write and fsync, and what `openssl speed` signs with the same kind of
-key. Then an early and a late page of lists over more and more rows.
+For each key type of the authority: every step alone, then whole issuance by one caller and by eight, with a fake log
+that signs but writes nothing, in the same process. Beside it, in the same run, what the disk takes for one write and
+fsync, and what `openssl speed` signs with the same kind of key. Then an early and a late page of lists over more and
+more rows.
 
     .venv/bin/python -m tests.bench.bench_issuance_core [SECONDS [ROWS]]
 """
@@ -23,18 +24,19 @@ from pathlib import Path
 import structlog
 import uvloop
 
+from cryptography import x509
+
 from config.schema import KeyType
-from monitoring.metrics import Metrics
-from services.ca import issuance, listing
-from services.ca.installation import Installation
+from services.ca import issuance, listing, precertificate, signing
+from services.ca.certification import Certifier
+from services.ca.lint import Signer, lint_certificate, lint_to_be_signed
 from services.ca.listing import Position
 from services.ca.messages import ListCertificates
-from services.ca.metrics import FAMILIES, AuthorityMetrics
-from services.ca.server import CertificateAuthority
 from services.ca.storage import Storage
 from services.rpc_server import Call
+from tests.rig.fake_log import FakeLog, LogPeer
 from tests.unit.ca.applicants import dns, pem, request
-from tests.unit.ca.authorities import KEY_TYPES, NOW, asked, hierarchy_of, rules
+from tests.unit.ca.authorities import KEY_TYPES, NOW, asked, authority_over, certified, hierarchy_of, issuers, rules
 from tests.unit.ca.records import opened
 
 _CALL = Call("issue", 2**63, "")
@@ -56,14 +58,26 @@ def main(seconds: float = 2.0, rows: int = 100_000) -> None:
 
 
 def _measure_authority(directory: Path, key_type: KeyType, seconds: float) -> None:
-    issuer = hierarchy_of(key_type).issuer
-    wanted, ruled = asked(pem(request(dns("bench.example.test")))), rules()
-    decision = issuance.decide(wanted, ruled, issuer.validity, NOW, 2**127)
-    _say(f"\n{key_type}")
-    decided = _repeated(lambda: issuance.decide(wanted, ruled, issuer.validity, NOW, 2**127), seconds / 4)
-    _say(f"  decide            {_row(decided)}")
-    signed = _repeated(lambda: issuance.sign(decision, issuer), seconds / 4)
-    _say(f"  build and sign    {_row(signed)}   openssl speed: {_openssl(_OPENSSL[key_type])}")
+    made = hierarchy_of(key_type)
+    wanted, ruled, active = asked(pem(request(dns("bench.example.test")))), rules(), issuers(made)
+    decision = issuance.decide(wanted, ruled, active, NOW, 2**127)
+    before, after = asyncio.run(certified(decision, FakeLog(), made.root))
+    certifier, signer = Certifier(made.issuer), Signer.of(made.issuer.certificate)
+    draft = certifier.draft(decision)
+    precertified = certifier.precertificate(draft)
+    (sct,) = precertificate.embedded_scts(x509.load_der_x509_certificate(after).tbs_certificate_bytes)
+    _say(f"\n{key_type}: a precertificate of {len(before)} octets, a certificate of {len(after)}")
+    for title, step in (
+        ("decide", lambda: issuance.decide(wanted, ruled, active, NOW, 2**127)),
+        ("build", lambda: issuance.to_be_signed(decision)),
+        ("lint before", lambda: lint_to_be_signed(draft.to_be_signed, signer, "precertificate")),
+        ("sign and verify", lambda: signing.certificate(draft.to_be_signed, made.issuer.private_key)),
+        ("lint after", lambda: lint_certificate(after, signer)),
+        ("draft (all of it)", lambda: certifier.draft(decision)),
+        ("final (all of it)", lambda: certifier.certificate(precertified, sct, 0)),
+    ):
+        _say(f"  {title:18}{_row(_repeated(step, seconds / 8))}")
+    _say(f"  openssl speed: {_openssl(_OPENSSL[key_type])}")
     for clients in (1, 8):
         record = directory / f"{key_type}-{clients}"
         record.mkdir()
@@ -73,14 +87,9 @@ def _measure_authority(directory: Path, key_type: KeyType, seconds: float) -> No
 
 async def _measure_issuance(directory: Path, key_type: KeyType, clients: int, seconds: float) -> list[float]:
     async with opened(directory) as storage:
-        authority = CertificateAuthority(
-            installation=Installation(hierarchy_of(key_type), storage),
-            rules=rules(),
-            metrics=AuthorityMetrics(Metrics.in_memory(FAMILIES)),
-            log=structlog.stdlib.get_logger(),
-            now=lambda: NOW,
-            random_octets=os.urandom,
-        )
+        peer = LogPeer(FakeLog(now=lambda: NOW * 1000))
+        authority = authority_over(storage, hierarchy_of(key_type), peer, log=structlog.stdlib.get_logger())
+        await authority.start()
         wanted = asked(pem(request(dns("bench.example.test"))))
         for _ in range(_WARM_UP):
             await authority.issue(wanted, _CALL)
@@ -93,6 +102,7 @@ async def _measure_issuance(directory: Path, key_type: KeyType, clients: int, se
                 took.append(time.perf_counter() - began)
 
         await asyncio.gather(*(client() for _ in range(clients)))
+        await authority.finish()
         return took
 
 
@@ -131,9 +141,18 @@ def _fill(path: Path, count: int) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA synchronous = OFF")
         connection.executemany(
-            "INSERT INTO certificates VALUES (?, ?, 'issued', '01', 'tls-server', 'CN=n', ?, 'a bench', 0, ?, 0, 0, ?)",
+            "INSERT INTO certificates VALUES (?, ?, 'issued', '01', 'tls-server', 'CN=n', ?, 'a bench', 0, ?, 0, 0, ?, "
+            "?, ?, 7, NULL)",
             (
-                (n, f"{n:032x}", f'["n{n % names}.example"]', NOW + n * _YEAR // count, b"c" * 700)
+                (
+                    n,
+                    f"{n:032x}",
+                    f'["n{n % names}.example"]',
+                    NOW + n * _YEAR // count,
+                    b"c" * 900,
+                    b"p" * 800,
+                    b"s" * 120,
+                )
                 for n in range(1, count + 1)
             ),
         )

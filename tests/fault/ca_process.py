@@ -1,7 +1,8 @@
 """A certificate authority in a process of its own that ends by SIGKILL where a test says: `-m tests.fault.ca_process`.
 
 serve DIRECTORY FD STEP COUNT   answers calls on the listening socket FD; dies when STEP is reached for the COUNTth
-                                time (`never`: not at all); appends each signed serial number to DIRECTORY/signed
+                                time (`never`: not at all); appends each serial number and form (`precertificate`,
+                                `certificate`) that was signed to DIRECTORY/signed
 starts DIRECTORY                first starts, each in a fork: the Nth dies before the Nth call that touches the disk;
                                 after each death the next start must go on; prints a line for each, then `done N`
 """
@@ -14,7 +15,7 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,19 +23,24 @@ from typing import Any, NoReturn
 import structlog
 import uvloop
 from cryptography import x509
+from cryptography.x509.oid import ExtensionOID
 
 from config.schema import Server, Settings
 from monitoring.metrics import Metrics
-from services.ca import issuance, keys
-from services.ca.hierarchy import Issuer
+from services.ca import keys, signing
+from services.ca.certification import Logged
+from services.ca.hierarchy import SigningKey
 from services.ca.installation import open_installation
-from services.ca.issuance import Decision, serial_text
-from services.ca.metrics import FAMILIES
-from services.ca.service import build, unix_seconds
+from services.ca.issuance import serial_text
+from services.ca.metrics import families
+from services.ca.service import build, rules_of, unix_seconds
 from services.ca.storage import Reservation, Storage
+from services.ca.transparency import TransparencyLog
+from services.ct.messages import SignedCertificateTimestamp
 from services.worker import Worker
 
-STEPS = ("before-reserve", "after-reserve", "after-sign", "after-store")
+STEPS = ("before-reserve", "after-reserve", "after-precertificate", "after-log", "after-certificate", "after-store")
+POISON = ExtensionOID.PRECERT_POISON
 # Every call by which the first start changes something, or makes a change durable, outside SQLite's own code.
 TOUCHING = ("open", "mkdir", "fchmod", "fsync", "rename", "replace", "link", "unlink", "rmdir", "ftruncate")
 
@@ -65,7 +71,7 @@ class Fate:
 def watch_issuance(fate: Fate, signed: Path) -> None:
     """Put the fate, and the list of what was signed, around the steps of issuance."""
     journal = os.open(signed, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    reserve, sign, store = Storage.reserve, issuance.sign, Storage.store
+    reserve, sign, add, store = Storage.reserve, signing.certificate, TransparencyLog.add, Storage.store
 
     async def watched_reserve(self: Storage, reservation: Reservation) -> int:
         fate.reached("before-reserve")
@@ -73,28 +79,41 @@ def watch_issuance(fate: Fate, signed: Path) -> None:
         fate.reached("after-reserve")
         return row
 
-    def watched_sign(decision: Decision, issuer: Issuer) -> x509.Certificate:
-        certificate = sign(decision, issuer)
-        os.write(journal, f"{serial_text(decision.serial)}\n".encode())
-        fate.reached("after-sign")
-        return certificate
+    def watched_sign(tbs: bytes, private_key: SigningKey) -> bytes:
+        signed = sign(tbs, private_key)
+        made = x509.load_der_x509_certificate(signed)
+        form = "precertificate" if any(e.oid == POISON for e in made.extensions) else "certificate"
+        os.write(journal, f"{serial_text(made.serial_number)} {form}\n".encode())
+        fate.reached(f"after-{form}")
+        return signed
 
-    async def watched_store(self: Storage, row: int, certificate: bytes, issued_at: int) -> None:
-        await store(self, row, certificate, issued_at)
+    async def watched_add(
+        self: TransparencyLog, chain: Sequence[bytes], key_hash: bytes, logged: bytes, trace: str = ""
+    ) -> SignedCertificateTimestamp:
+        promise = await add(self, chain, key_hash, logged, trace)
+        fate.reached("after-log")
+        return promise
+
+    async def watched_store(
+        self: Storage, row: int, certificate: bytes, issued_at: int, logged: Logged | None = None
+    ) -> None:
+        await store(self, row, certificate, issued_at, logged)
         fate.reached("after-store")
 
     Storage.reserve, Storage.store = watched_reserve, watched_store  # type: ignore[method-assign]
-    issuance.sign = watched_sign
+    TransparencyLog.add = watched_add  # type: ignore[method-assign]
+    signing.certificate = watched_sign
 
 
 async def serve(directory: Path, listener: socket.socket, fate: Fate) -> None:
     watch_issuance(fate, directory / "signed")
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    settings = settings_in(directory)
     worker = Worker(
         service="ca",
-        settings=settings_in(directory),
-        metrics=Metrics.in_memory(FAMILIES),
+        settings=settings,
+        metrics=Metrics.in_memory(families(rules_of(settings).profiles)),
         sockets={"rpc": (listener,)},
         log=structlog.stdlib.get_logger(),
     )
@@ -103,6 +122,7 @@ async def serve(directory: Path, listener: socket.socket, fate: Fate) -> None:
     await stop.wait()
     await service.drain()
     await service.close()
+    await worker.close_peers()
 
 
 def first_starts(directory: Path) -> None:

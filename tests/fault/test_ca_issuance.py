@@ -1,6 +1,7 @@
 """The certificate authority is killed at each step of issuance and of its first start; its promises hold afterwards.
 
-Every acknowledged certificate is on record; nothing was signed that has no serial row; no serial number is used twice.
+Every acknowledged certificate is on record and in the log; nothing was signed or logged that has no serial row; no
+serial number is used twice. The log is a fake one with a real key, in a process of its own.
 """
 
 import asyncio
@@ -15,13 +16,17 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
+import msgspec
 import pytest
 from cryptography import x509
 
 from services.ca.issuance import serial_text
-from services.ca.messages import Certificate, IssueRequest
-from services.errors import RemoteError
+from services.ca.messages import Certificate, GetRoots, IssueRequest, Roots
+from services.ca.precertificate import embedded_scts
+from services.ct.messages import SignedCertificateTimestamp
+from services.errors import RemoteError, Unavailable
 from services.rpc_client import Client
 from tests.fault.ca_process import STEPS
 from tests.unit.ca.applicants import dns, pem, request
@@ -32,14 +37,46 @@ CLIENTS = 8
 CSR = pem(request(dns("host.example")))
 
 
+class Row(NamedTuple):
+    """What is on record for one serial number."""
+
+    state: str
+    certificate: bytes | None
+    sct: bytes | None
+    leaf_index: int | None
+
+
 @dataclass
 class Authority:
     """Processes of one authority, one after the other, on one socket that outlives them."""
 
     directory: Path
     listener: socket.socket
+    log_listener: socket.socket
     acknowledged: list[Certificate] = field(default_factory=list)
     _process: subprocess.Popen[bytes] | None = None
+    _log: subprocess.Popen[bytes] | None = None
+
+    def start_log(self) -> None:
+        descriptor = self.log_listener.fileno()
+        command = [sys.executable, "-m", "tests.rig.fake_log", str(descriptor), str(self.directory)]
+        self._log = subprocess.Popen(command, pass_fds=[descriptor])
+
+    def kill_log(self) -> None:
+        if self._log is not None:
+            self._log.kill()
+            self._log.wait()
+            self._log = None
+
+    def logged(self) -> dict[str, bytes]:
+        """What the log has promised: serial number to timestamp."""
+        path = self.directory / "promises"
+        lines = path.read_bytes().splitlines() if path.exists() else []
+        promises = [msgspec.json.decode(line, type=tuple[bytes, SignedCertificateTimestamp]) for line in lines]
+        return {
+            serial_text(x509.load_der_x509_certificate(entry).serial_number): promise.serialized
+            for entry, promise in promises
+        }
 
     def start(self, step: str = "never", count: int = 0) -> None:
         descriptor = self.listener.fileno()
@@ -59,6 +96,7 @@ class Authority:
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+        self.kill_log()
 
     async def ask(self, rounds: int, reached: tuple[int, asyncio.Event] | None = None) -> None:
         """Each client asks for `rounds` certificates, one after the other, and gives up when the authority dies.
@@ -78,48 +116,57 @@ class Authority:
         await asyncio.gather(*(one(number) for number in range(CLIENTS)))
         await client.close()
 
-    def rows(self) -> dict[str, tuple[str, bytes | None]]:
-        """What is on record, read from the file alone: serial number to state and certificate."""
+    def rows(self) -> dict[str, Row]:
+        """What is on record, read from the file alone, by serial number."""
         path = self.directory / "data" / "ca" / "certificates.db"
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-            rows = connection.execute("SELECT serial, state, certificate FROM certificates").fetchall()
-        assert len({serial for serial, _, _ in rows}) == len(rows)
-        return {serial: (state, certificate) for serial, state, certificate in rows}
+            rows = connection.execute("SELECT serial, state, certificate, sct, leaf_index FROM certificates").fetchall()
+        assert len({serial for serial, *_ in rows}) == len(rows)
+        return {serial: Row(*columns) for serial, *columns in rows}
 
-    def check(self) -> dict[str, tuple[str, bytes | None]]:
-        """All three promises. Returns what is on record."""
-        rows = self.rows()
+    def check(self) -> dict[str, Row]:
+        """All promises. Returns what is on record."""
+        rows, logged = self.rows(), self.logged()
         signed = (self.directory / "signed").read_text().splitlines()
-        assert set(signed) <= rows.keys(), "signed without a serial row"
+        assert {line.split()[0] for line in signed} <= rows.keys(), "signed without a serial row"
         assert len(set(signed)) == len(signed), "a serial number was signed twice"
+        assert logged.keys() <= rows.keys(), "logged without a serial row"
         assert len({certificate.serial for certificate in self.acknowledged}) == len(self.acknowledged)
         for acknowledged in self.acknowledged:
             given = x509.load_pem_x509_certificate(acknowledged.certificate.encode())
-            state, stored = rows[acknowledged.serial]
-            assert state == "issued"
-            assert stored is not None
-            assert x509.load_der_x509_certificate(stored) == given, "what is on record is what was given"
-        for serial, (state, stored) in rows.items():
-            assert (state == "issued") == (stored is not None)
-            if stored is not None:
-                assert serial_text(x509.load_der_x509_certificate(stored).serial_number) == serial
+            row = rows[acknowledged.serial]
+            assert row.state == "issued"
+            assert row.certificate is not None
+            assert x509.load_der_x509_certificate(row.certificate) == given, "what is on record is what was given"
+        for serial, row in rows.items():
+            assert row.state in {"reserved", "issued"}
+            assert (row.state == "issued") == (row.certificate is not None)
+            if row.certificate is not None:
+                leaf = x509.load_der_x509_certificate(row.certificate)
+                assert serial_text(leaf.serial_number) == serial
+                assert row.sct == logged[serial], "a timestamp on record that the log did not give"
+                assert embedded_scts(leaf.tbs_certificate_bytes) == (row.sct,)
         return rows
 
 
 @pytest.fixture
 def authority(short_path: Path) -> Iterator[Authority]:
-    with socket.socket(socket.AF_UNIX) as listener:
+    (short_path / "run").mkdir()
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as log_listener:
         listener.bind(str(short_path / "ca.sock"))
         listener.listen(64)
-        made = Authority(short_path, listener)
+        log_listener.bind(str(short_path / "run" / "ct.sock"))
+        log_listener.listen(64)
+        made = Authority(short_path, listener, log_listener)
+        made.start_log()
         yield made
         made.end()
 
 
-def states(rows: dict[str, tuple[str, bytes | None]]) -> tuple[int, int]:
+def states(rows: dict[str, Row]) -> tuple[int, int]:
     """How many are reserved, and how many issued."""
-    found = [state for state, _ in rows.values()]
+    found = [row.state for row in rows.values()]
     return found.count("reserved"), found.count("issued")
 
 
@@ -136,6 +183,8 @@ def test_promises_hold_after_a_kill_at_each_step_of_issuance(authority: Authorit
         assert acknowledged == 0
         assert (reserved + issued == 0) == (step == "before-reserve")
         assert (issued > 0) == (step == "after-store")
+        logged = step in {"after-log", "after-certificate", "after-store"}
+        assert bool(authority.logged()) == logged, "what was logged and not stored is found in the log"
     else:
         assert acknowledged > 0
 
@@ -167,6 +216,44 @@ def test_promises_hold_after_kills_at_any_moment(authority: Authority) -> None:
         assert authority.wait() == -signal.SIGKILL
         authority.check()
     assert len(authority.acknowledged) > 6
+
+
+def test_while_the_log_is_down_nothing_is_lost_and_the_record_does_not_fill(authority: Authority) -> None:
+    async def refused() -> list[str]:
+        client = Client(authority.directory / "ca.sock")
+        kinds = []
+        for _ in range(3):
+            with pytest.raises(Unavailable) as caught:
+                await client.call("issue", IssueRequest(csr=CSR, requester="a client"), Certificate, timeout=20.0)
+            kinds.append(caught.value.kind)
+        await client.close()
+        return kinds
+
+    authority.start()
+    asyncio.run(authority.ask(rounds=2))
+    authority.kill_log()
+    assert asyncio.run(refused()) == ["unavailable"] * 3
+    assert states(authority.check())[0] <= 1, "only what was in flight when the log went stays reserved"
+    authority.start_log()
+    asyncio.run(authority.ask(rounds=2))
+    assert len(authority.acknowledged) == 4 * CLIENTS
+    authority.check()
+
+
+def test_an_authority_that_starts_before_its_log_answers_and_issues_when_the_log_is_there(authority: Authority) -> None:
+    async def roots() -> int:
+        client = Client(authority.directory / "ca.sock")
+        found = await client.call("roots", GetRoots(), Roots, timeout=20.0)
+        await client.close()
+        return len(found.certificates)
+
+    authority.kill_log()
+    authority.start()
+    assert asyncio.run(roots()) == 1
+    authority.start_log()
+    asyncio.run(authority.ask(rounds=1))
+    assert len(authority.acknowledged) == CLIENTS
+    authority.check()
 
 
 def test_a_stop_finishes_what_was_asked(authority: Authority) -> None:

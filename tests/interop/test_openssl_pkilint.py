@@ -1,9 +1,10 @@
 """What foreign programs say of the certificates that are issued, and that their certificate requests are read."""
 
+import asyncio
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from config.schema import Ca, KeyType
-from services.ca import csr, issuance, keys
+from services.ca import csr, issuance, keys, precertificate, signing
 from services.ca.hierarchy import Hierarchy, Issuer, signing_hash
 from services.ca.installation import new_hierarchy
+from tests.rig.fake_log import FakeLog
 from tests.unit.ca.applicants import ApplicantKey, dns, ip, p256_key, pem, request, rsa_key
-from tests.unit.ca.authorities import KEY_TYPES, asked, rules
+from tests.unit.ca.authorities import KEY_TYPES, certified, decided, rules
 
 pytestmark = pytest.mark.interop
 
@@ -28,6 +30,15 @@ LEAF_KEYS: dict[str, Callable[[], ApplicantKey]] = {
     "ed25519": ed25519.Ed25519PrivateKey.generate,
     "rsa2048": rsa_key,
 }
+EVERYTHING = """
+description = "every extension that there is"
+extended_key_usages = ["serverAuth", "clientAuth"]
+[extensions]
+must_staple = true
+certificate_policies = ["1.3.6.1.4.1.99999.1", "1.3.6.1.4.1.99999.2"]
+[subject]
+organization = "Acme \u00c9tat"
+"""
 SERVER_NAMES = [*dns("host.example", "*.host.example"), *ip("192.0.2.1", "2001:db8::1")]
 CLIENT_NAMES = [x509.RFC822Name("user@host.example"), x509.UniformResourceIdentifier("spiffe://host.example/web")]
 LINTED_SERVER_NAMES = [*dns("host.example", "a.host.example"), *ip("192.0.2.1", "2001:db8::1")]
@@ -41,6 +52,7 @@ class Bench:
     directory: Path
     made: Hierarchy
     now: int
+    log: FakeLog
 
     def write(self, name: str, *certificates: x509.Certificate) -> str:
         path = self.directory / name
@@ -58,16 +70,23 @@ class Bench:
     def leaf(
         self, names: Sequence[x509.GeneralName], profile: str, key: ApplicantKey | None = None
     ) -> x509.Certificate:
-        asked_for = asked(pem(request(names, key=key)), profile)
-        decision = issuance.decide(asked_for, rules(), self.made.issuer.validity, self.now, SERIAL)
-        return issuance.sign(decision, self.made.issuer)
+        return self.pair(names, profile, key)[1]
+
+    def pair(
+        self, names: Sequence[x509.GeneralName], profile: str, key: ApplicantKey | None = None
+    ) -> tuple[x509.Certificate, x509.Certificate]:
+        """Precertificate and certificate."""
+        ruled = rules({"everything": EVERYTHING})
+        decision = decided(pem(request(names, key=key)), profile, self.made, ruled, self.now, SERIAL)
+        before, after = asyncio.run(certified(decision, self.log, self.made.root))
+        return x509.load_der_x509_certificate(before), x509.load_der_x509_certificate(after)
 
 
 @pytest.fixture(params=KEY_TYPES)
 def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Bench:
     key_type: KeyType = request.param
     now = int(time.time())
-    return Bench(tmp_path, new_hierarchy(Ca(key_type=key_type), now), now)
+    return Bench(tmp_path, new_hierarchy(Ca(key_type=key_type), now), now, FakeLog())
 
 
 def run(*command: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -123,10 +142,10 @@ def test_openssl_verifies_a_leaf_with_an_empty_subject(require_peer: Peer, bench
 def test_openssl_refuses_what_a_leaf_has_signed(require_peer: Peer, bench: Bench) -> None:
     """A leaf whose owner poses as an authority with it."""
     signer = bench.leaf(dns("host.example"), "tls-server", p256_key())
-    decision = issuance.decide(
-        asked(pem(request(dns("forged.example")))), rules(), bench.made.issuer.validity, bench.now, SERIAL + 1
-    )
-    forged = bench.write("forged.pem", issuance.sign(decision, Issuer.of(signer, p256_key())))
+    decision = decided(pem(request(dns("forged.example"))), None, bench.made, None, bench.now, SERIAL + 1)
+    posing = replace(decision, issuer=Issuer.of(signer, p256_key()))
+    signed = signing.certificate(precertificate.without_poison(issuance.to_be_signed(posing)), p256_key())
+    forged = bench.write("forged.pem", x509.load_der_x509_certificate(signed))
     chain = bench.write("chain.pem", bench.made.issuer.certificate, signer)
     verify = (require_peer("openssl"), "verify", "-CAfile", bench.root, "-untrusted", chain)
     done = run(*verify, forged)
@@ -162,14 +181,17 @@ def test_pkilint_has_nothing_to_say_of_the_authoritys_own_certificates(
         (LINTED_CLIENT_NAMES, "tls-client", "ed25519"),
         ([*LINTED_SERVER_NAMES, *LINTED_CLIENT_NAMES], "tls-server-client", "p384"),
         (dns(LONG), "tls-server", "p256"),
+        (LINTED_SERVER_NAMES, "everything", "rsa2048"),
     ],
-    ids=["server", "server-rsa", "client-ed25519", "both-p384", "empty-subject"],
+    ids=["server", "server-rsa", "client-ed25519", "both-p384", "empty-subject", "every-extension"],
 )
-def test_pkilint_has_nothing_to_say_of_leaves(
+def test_pkilint_has_nothing_to_say_of_leaves_and_their_precertificates(
     require_peer: Peer, bench: Bench, names: list[x509.GeneralName], profile: str, leaf_type: str
 ) -> None:
-    path = bench.write("leaf.pem", bench.leaf(names, profile, LEAF_KEYS[leaf_type]()))
-    must(require_peer("lint_pkix_cert"), "lint", "--severity", "NOTICE", path)
+    before, after = bench.pair(names, profile, LEAF_KEYS[leaf_type]())
+    lint = (require_peer("lint_pkix_cert"), "lint", "--severity", "NOTICE")
+    must(*lint, bench.write("leaf.pem", after))
+    must(*lint, bench.write("precertificate.pem", before))
 
 
 def test_pkilint_finds_only_the_kinds_of_names_that_it_does_not_know(require_peer: Peer, bench: Bench) -> None:
@@ -184,8 +206,7 @@ def test_pkilint_would_say_something(require_peer: Peer, tmp_path: Path) -> None
     """A control: the same command finds fault with a certificate that has one."""
     now = int(time.time())
     made = new_hierarchy(Ca(), now)
-    decision = issuance.decide(asked(pem(request(dns("host.example")))), rules(), made.issuer.validity, now, SERIAL)
-    builder = issuance.to_be_signed(decision, made.issuer)
+    builder = issuance._builder(decided(pem(request(dns("host.example"))), None, made, None, now, SERIAL))
     builder._extensions = [e for e in builder._extensions if not isinstance(e.value, x509.AuthorityKeyIdentifier)]
     path = tmp_path / "faulty.pem"
     path.write_bytes(keys.pem(builder.sign(made.issuer.private_key, signing_hash(made.issuer.private_key))))

@@ -8,13 +8,15 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from config.profile_schema import NameKind
 from services.ca import csr, listing, names
-from services.ca.issuance import decide, parse_serial, serial_text, sign
+from services.ca.certification import Certifier
+from services.ca.issuance import Decision, Locations, decide, parse_serial, serial_text
 from services.ca.listing import Position
 from services.ca.messages import MAX_CSR_BYTES, ListCertificates, Refusal
-from config.profile_schema import NameKind
+from services.ca.profile import Validity
 from tests.unit.ca.applicants import der, dns, ip, p256_key, pem, request, resigned, rsa_key
-from tests.unit.ca.authorities import NOW, asked, hierarchy_of, rules
+from tests.unit.ca.authorities import NOW, asked, hierarchy_of, issuers, rules
 
 REQUESTS = (
     request([*dns("host.example", "*.host.example"), *ip("192.0.2.1", "2001:db8::1")], common_name="host.example"),
@@ -23,6 +25,9 @@ REQUESTS = (
     request(dns("host.example"), key=ed25519.Ed25519PrivateKey.generate(), extensions=[x509.OCSPNoCheck()]),
 )
 KINDS: tuple[NameKind, ...] = ("dns", "ip", "email", "uri")
+RULES = rules()
+LOCATIONS = Locations("http://host.example/crl", "http://host.example/ocsp", "http://host.example/issuer")
+CERTIFIER = Certifier(hierarchy_of().issuer)
 Edit = tuple[int, bytes]
 
 # Where to change, by what: positions wrap around, so that they are good for an input of any length.
@@ -38,12 +43,14 @@ def changed(data: bytes, changes: list[Edit]) -> bytes:
 
 
 def read(data: bytes) -> None:
-    """Read and decide. Only a refusal may be raised, and its text is bounded."""
+    """Read, decide, build and look. Only a refusal may be raised, by the decision, and its text is bounded."""
     try:
-        decide(asked(data), rules(), hierarchy_of().issuer.validity, NOW, 1)
+        decision = decide(asked(data, "tls-server-client"), RULES, issuers(hierarchy_of()), NOW, 1)
     except Refusal as refusal:
         if len(refusal.detail) >= 1000:
             raise AssertionError("an unbounded refusal") from refusal
+    else:
+        CERTIFIER.draft(decision)  # the lint has nothing to say of what was decided
 
 
 @given(st.binary(max_size=400))
@@ -98,6 +105,10 @@ def test_any_text_is_a_name_in_canonical_form_or_refused(requested: list[tuple[N
         name.address()
         assert name.text.isascii()
         assert name.text.isprintable()
+    if certified:
+        key = p256_key().public_key()
+        profile, issuer = RULES.profile("tls-server-client"), hierarchy_of().issuer
+        CERTIFIER.draft(Decision(1, profile, certified, key, Validity(NOW, NOW), "", issuer, LOCATIONS))
 
 
 _label = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True).filter(lambda x: not x.startswith("xn--"))
@@ -112,12 +123,13 @@ addresses = st.ip_addresses().map(str)
 def test_a_certificate_carries_exactly_the_names_that_were_certified(wanted: list[str]) -> None:
     alternatives = [x509.IPAddress(ip_address(text)) if _is_address(text) else x509.DNSName(text) for text in wanted]
     try:
-        decision = decide(asked(pem(request(alternatives))), rules(), hierarchy_of().issuer.validity, NOW, 1)
+        decision = decide(asked(pem(request(alternatives))), RULES, issuers(hierarchy_of()), NOW, 1)
     except Refusal as refusal:
         if refusal.kind == "forbidden-name":  # an address that is not one host's
             return
         raise
-    leaf = sign(decision, hierarchy_of().issuer)
+    made = CERTIFIER.precertificate(CERTIFIER.draft(decision))
+    leaf = x509.load_der_x509_certificate(made.certificate)
     carried = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert [str(name.value) for name in carried] == wanted
     assert leaf.public_key() == p256_key().public_key()

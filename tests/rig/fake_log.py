@@ -40,12 +40,15 @@ POISON = bytes.fromhex("3013060a2b06010401d6790204030101ff04020500")
 
 
 class FakeLog:
-    """One log with its own key. Times are milliseconds since the Unix epoch."""
+    """One log with its own key. Times are milliseconds since the Unix epoch.
+
+    Whole seconds by default: OpenSSL compares with a clock of seconds, and refuses what is ahead by a millisecond.
+    """
 
     def __init__(
         self,
         key: ec.EllipticCurvePrivateKey | None = None,
-        now: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        now: Callable[[], int] = lambda: int(time.time()) * 1000,
     ) -> None:
         self.key = key or ec.generate_private_key(ec.SECP256R1())
         self.now = now

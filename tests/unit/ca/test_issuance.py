@@ -11,15 +11,38 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 from cryptography.x509.verification import PolicyBuilder, Store
 
 from config.schema import KeyType
-from services.ca import issuance
+from services.ca import issuance, precertificate, signing
 from services.ca.hierarchy import validity_of
-from services.ca.issuance import Decision, decide, new_serial, parse_serial, serial_text, sign
+from services.ca.issuance import Decision, decide, new_serial, parse_serial, serial_text
 from services.ca.messages import OWN_API, Refusal, RefusalKind
 from services.ca.profile import IssuerNotValid, Validity
 from tests.unit.ca.applicants import ApplicantKey, dns, ip, p256_key, pem, request, rsa_key
-from tests.unit.ca.authorities import KEY_TYPES, NOW, asked, hierarchy_of, rules
+from tests.unit.ca.authorities import KEY_TYPES, NOW, SERIAL, asked, hierarchy_of, issuers, rules
 
-SERIAL = 0x0123456789ABCDEF0123456789ABCDEF
+PROFILES = {
+    "stapled": """
+description = "every extension that there is"
+extended_key_usages = ["clientAuth", "1.3.6.1.5.5.7.3.17"]
+key_types = ["ecdsa-p384", "rsa"]
+transparency = false
+[names]
+kinds = ["dns"]
+allowed = ["corp.example"]
+denied = ["bad.corp.example"]
+[key_usage]
+ecdsa = ["digitalSignature", "keyAgreement"]
+[extensions]
+must_staple = true
+certificate_policies = ["1.3.6.1.4.1.99999.1"]
+[subject]
+common_name = false
+organization = "Acme"
+[validity]
+default = 3600
+max = 7200
+backdate = 0
+"""
+}
 LEAF_KEYS: dict[str, Callable[[], ApplicantKey]] = {
     "p256": p256_key,
     "p384": lambda: ec.generate_private_key(ec.SECP384R1()),
@@ -29,11 +52,17 @@ LEAF_KEYS: dict[str, Callable[[], ApplicantKey]] = {
 
 
 def decided(csr: bytes, profile: str | None = None, **settings: object) -> Decision:
-    return decide(asked(csr, profile), rules(**settings), hierarchy_of().issuer.validity, NOW, SERIAL)
+    return decide(asked(csr, profile), rules(PROFILES, **settings), issuers(hierarchy_of()), NOW, SERIAL)
 
 
 def issued(csr: bytes, profile: str | None = None, key_type: KeyType = "p256") -> x509.Certificate:
-    return sign(decided(csr, profile), hierarchy_of(key_type).issuer)
+    """The certificate without a timestamp: its precertificate without the poison, signed."""
+    made = hierarchy_of(key_type)
+    decision = decide(asked(csr, profile), rules(PROFILES), issuers(made), NOW, SERIAL)
+    to_be_signed = issuance.to_be_signed(decision)
+    if decision.profile.transparency:
+        to_be_signed = precertificate.without_poison(to_be_signed)
+    return x509.load_der_x509_certificate(signing.certificate(to_be_signed, made.issuer.private_key))
 
 
 def alternative_names(certificate: x509.Certificate) -> x509.Extension[x509.SubjectAlternativeName]:
@@ -66,6 +95,8 @@ def test_the_certificate_says_what_was_decided_and_nothing_else() -> None:
         (ExtensionOID.SUBJECT_KEY_IDENTIFIER, False),
         (ExtensionOID.AUTHORITY_KEY_IDENTIFIER, False),
         (ExtensionOID.SUBJECT_ALTERNATIVE_NAME, False),
+        (ExtensionOID.AUTHORITY_INFORMATION_ACCESS, False),
+        (ExtensionOID.CRL_DISTRIBUTION_POINTS, False),
     }
     assert list(alternative_names(leaf).value) == [*dns("host.example"), *ip("192.0.2.1")]
 
@@ -91,10 +122,8 @@ def test_no_wish_of_the_applicant_but_key_and_names_gets_into_the_certificate() 
             x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"anything"),
         ],
     )
-    builder = issuance.to_be_signed(decided(pem(wishes)), hierarchy_of().issuer)
-    plain = issuance.to_be_signed(decided(pem(request(dns("host.example")))), hierarchy_of().issuer)
-    key = ed25519.Ed25519PrivateKey.generate()  # its signatures are the same each time
-    assert builder.sign(key, None) == plain.sign(key, None)
+    plain = request(dns("host.example"))
+    assert issuance.to_be_signed(decided(pem(wishes))) == issuance.to_be_signed(decided(pem(plain)))
 
 
 @pytest.mark.parametrize(
@@ -109,6 +138,66 @@ def test_no_wish_of_the_applicant_but_key_and_names_gets_into_the_certificate() 
 def test_the_profile_decides_the_purpose(profile: str | None, purposes: list[x509.ObjectIdentifier]) -> None:
     leaf = issued(pem(request(dns("host.example"))), profile)
     assert list(leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value) == purposes
+
+
+def test_a_profile_decides_everything_that_its_file_says() -> None:
+    key = ec.generate_private_key(ec.SECP384R1())
+    leaf = issued(pem(request(dns("host.corp.example"), key=key)), "stapled")
+    assert leaf.subject.rfc4514_string() == "O=Acme"
+    assert validity_of(leaf) == Validity(NOW, NOW + 3600)
+    extensions = leaf.extensions
+    assert [purpose.dotted_string for purpose in extensions.get_extension_for_class(x509.ExtendedKeyUsage).value] == [
+        "1.3.6.1.5.5.7.3.2",
+        "1.3.6.1.5.5.7.3.17",
+    ]
+    usage = extensions.get_extension_for_class(x509.KeyUsage).value
+    assert (usage.digital_signature, usage.key_agreement, usage.content_commitment) == (True, True, False)
+    assert list(extensions.get_extension_for_class(x509.TLSFeature).value) == [x509.TLSFeatureType.status_request]
+    (policy,) = extensions.get_extension_for_class(x509.CertificatePolicies).value
+    assert policy.policy_identifier.dotted_string == "1.3.6.1.4.1.99999.1"
+
+
+@pytest.mark.parametrize(
+    ("kind", "names", "key", "validity", "rule"),
+    [
+        ("forbidden-name", dns("other.example"), None, None, "profile stapled: names.allowed"),
+        ("forbidden-name", dns("a.bad.corp.example"), None, None, "profile stapled: names.denied"),
+        ("forbidden-name", ip("192.0.2.1"), None, None, "profile stapled: names.kinds"),
+        ("bad-key", dns("host.corp.example"), "p256", None, "profile stapled: key_types"),
+        ("bad-validity", dns("host.corp.example"), None, 7201, "profile stapled: validity.max"),
+    ],
+)
+def test_a_refusal_names_the_rule_of_the_profile(
+    kind: RefusalKind, names: list[x509.GeneralName], key: str | None, validity: int | None, rule: str
+) -> None:
+    csr = pem(request(names, key=LEAF_KEYS[key or "rsa2048"]()))
+    with pytest.raises(Refusal) as caught:
+        decide(asked(csr, "stapled", validity), rules(PROFILES), issuers(hierarchy_of()), NOW, SERIAL)
+    assert caught.value.kind == kind
+    assert rule in caught.value.detail
+
+
+def test_settings_stay_the_limit_of_every_profile() -> None:
+    csr = pem(request(dns("host.corp.example"), key=rsa_key()))
+    for settings, rule in (
+        ({"max_validity": 3000, "default_validity": 3000}, "ca.max_validity"),
+        ({"denied_names": ("corp.example",)}, "ca.denied_names"),
+        ({"allowed_names": ("elsewhere.example",)}, "ca.allowed_names"),
+    ):
+        with pytest.raises(Refusal, match=rule):
+            decide(asked(csr, "stapled", 3600), rules(PROFILES, **settings), issuers(hierarchy_of()), NOW, SERIAL)
+
+
+def test_the_status_urls_follow_from_serial_number_and_issuer() -> None:
+    leaf = issued(pem(request(dns("host.example"))))
+    issuer = serial_text(hierarchy_of().issuer.certificate.serial_number)
+    (point,) = leaf.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+    assert point.full_name == [x509.UniformResourceIdentifier(f"http://trust.localhost:8080/crl/{issuer}/1.crl")]
+    access = leaf.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
+    assert [(one.access_method._name, one.access_location.value) for one in access] == [
+        ("OCSP", "http://trust.localhost:8080/ocsp"),
+        ("caIssuers", f"http://trust.localhost:8080/issuer/{issuer}.cer"),
+    ]
 
 
 def test_the_default_profile_is_that_of_settings() -> None:
@@ -165,7 +254,7 @@ def test_what_is_at_fault_is_refused_by_its_kind(
     kind: RefusalKind, csr: bytes, profile: str | None, validity: int | None
 ) -> None:
     with pytest.raises(Refusal) as caught:
-        decide(asked(csr, profile, validity), rules(), hierarchy_of().issuer.validity, NOW, SERIAL)
+        decide(asked(csr, profile, validity), rules(), issuers(hierarchy_of()), NOW, SERIAL)
     assert caught.value.kind == kind
     assert caught.value.counts_as == "rejected"
 
@@ -182,14 +271,14 @@ def test_lists_of_names_do_not_keep_the_api_from_its_own_certificate() -> None:
     csr = pem(request([*dns("localhost"), *ip("127.0.0.1")]))
     own = asked(csr, requester=OWN_API)
     narrow = rules(allowed_names=("corp.example",))
-    assert decide(own, narrow, hierarchy_of().issuer.validity, NOW, SERIAL).names[0].text == "localhost"
+    assert decide(own, narrow, issuers(hierarchy_of()), NOW, SERIAL).names[0].text == "localhost"
     with pytest.raises(Refusal):
-        decide(asked(csr), narrow, hierarchy_of().issuer.validity, NOW, SERIAL)
+        decide(asked(csr), narrow, issuers(hierarchy_of()), NOW, SERIAL)
 
 
 def test_an_expired_issuer_is_not_the_applicants_fault() -> None:
     with pytest.raises(IssuerNotValid):
-        decide(asked(pem(request(dns("host.example")))), rules(), Validity(NOW - 9, NOW - 1), NOW, SERIAL)
+        decide(asked(pem(request(dns("host.example")))), rules(), issuers(hierarchy_of()), NOW + 2**30, SERIAL)
 
 
 def test_a_serial_number_is_the_128_bits_of_the_random_source() -> None:

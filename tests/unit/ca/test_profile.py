@@ -4,10 +4,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from services.ca import profile
 from services.ca.messages import Refusal
 from services.ca.profile import IssuerNotValid, Lifetimes, Validity, decide_validity
+from services.ca.public_keys import type_of
 from tests.unit.ca.applicants import p256_key, rsa_key
+from tests.unit.ca.authorities import rules
 
 NOW = 1_800_000_000
 LIFETIMES = Lifetimes(default=86_400, maximum=7_776_000, backdate=60)
@@ -26,27 +27,38 @@ ISSUER = Validity(NOW - 1_000_000, NOW + 100_000_000)
         ),
     ],
 )
-def test_each_profile_says_what_for_and_which_names(name: str, purposes: list[object], kinds: tuple[str, ...]) -> None:
-    chosen = profile.select(name)
+def test_each_shipped_profile_says_what_for_and_which_names(
+    name: str, purposes: list[object], kinds: tuple[str, ...]
+) -> None:
+    chosen = rules().profile(name)
     assert (chosen.name, list(chosen.purposes), chosen.name_kinds) == (name, purposes, kinds)
+    assert (chosen.transparency, chosen.hierarchy, chosen.common_name, chosen.organization) == (
+        True,
+        "classical",
+        True,
+        "",
+    )
+    assert chosen.extensions == ()
+    assert chosen.key_types == {"rsa", "ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "ed25519"}
 
 
 @pytest.mark.parametrize("name", ["", "TLS-server", "code-signing", "x" * 10_000])
 def test_an_unknown_profile_is_refused_with_the_known_ones(name: str) -> None:
     with pytest.raises(Refusal) as caught:
-        profile.select(name)
+        rules().profile(name)
     assert (caught.value.kind, caught.value.field) == ("unknown-profile", "profile")
-    assert "tls-server, tls-client, tls-server-client" in caught.value.detail
+    assert "tls-client, tls-server, tls-server-client" in caught.value.detail
     assert len(caught.value.detail) < 300
 
 
 def test_only_an_rsa_key_takes_part_in_key_transport() -> None:
+    usages = rules().profile("tls-server").key_usages
     for key, expected in (
         (rsa_key().public_key(), True),
         (p256_key().public_key(), False),
         (ed25519.Ed25519PrivateKey.generate().public_key(), False),
     ):
-        usage = profile.key_usage(key)
+        usage = usages[type_of(key)]
         assert usage.digital_signature
         assert usage.key_encipherment is expected
         assert not usage.key_cert_sign

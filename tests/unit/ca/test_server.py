@@ -1,7 +1,6 @@
 """The authority's methods: what is on record at which step, and what callers are told."""
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -10,24 +9,24 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from config.schema import Ca
 from monitoring.metrics import Metrics
-from services.ca import issuance
-from services.ca.hierarchy import Hierarchy, Issuer
-from services.ca.installation import Installation
+from services.ca import signing
+from services.ca.certification import Logged
+from services.ca.hierarchy import Hierarchy, Issuer, SigningKey
 from services.ca.messages import (
     GetCertificate,
     GetRoots,
     ListCertificates,
     Refusal,
 )
-from services.ca.metrics import FAMILIES, AuthorityMetrics
-from services.ca.server import CertificateAuthority, rules_of
+from services.ca.metrics import families
+from services.ca.rules import Rules
 from services.ca.storage import Storage
 from services.errors import ConfigurationError, ProbeFailed, StorageUnavailable, Unavailable
 from services.rpc_server import Call
+from tests.rig.fake_log import FakeLog, LogPeer
 from tests.unit.ca.applicants import dns, pem, request
-from tests.unit.ca.authorities import NOW, asked, hierarchy_of, rules
+from tests.unit.ca.authorities import NOW, asked, authority_over, hierarchy_of, rules
 from tests.unit.ca.records import opened
 
 CALL = Call("a method", 2**63, "")
@@ -43,24 +42,25 @@ class Log:
     def info(self, event: str, **values: Any) -> None:
         self.events.append((event, values))
 
-    warning = info
+    warning = error = info
+
+    def of(self, event: str) -> list[dict[str, Any]]:
+        """What was said of each event of this name."""
+        return [values for name, values in self.events if name == event]
 
 
 class Host:
-    """One authority with a clock that stands still."""
+    """One authority with a clock that stands still, and its log with the same clock."""
 
-    def __init__(self, storage: Storage, made: Hierarchy) -> None:
+    def __init__(self, storage: Storage, made: Hierarchy, ruled: Rules) -> None:
         self.now = NOW
         self.storage = storage
         self.log = Log()
-        self.metrics = Metrics.in_memory(FAMILIES)
-        self.authority = CertificateAuthority(
-            installation=Installation(made, storage),
-            rules=rules(),
-            metrics=AuthorityMetrics(self.metrics),
-            log=self.log,
-            now=lambda: self.now,
-            random_octets=os.urandom,
+        self.metrics = Metrics.in_memory(families(ruled.profiles))
+        self.transparency = FakeLog(now=lambda: self.now * 1000)
+        self.peer = LogPeer(self.transparency)
+        self.authority = authority_over(
+            storage, made, self.peer, ruled=ruled, metrics=self.metrics, log=self.log, now=lambda: self.now
         )
 
     def requests(self, result: str) -> int:
@@ -70,13 +70,19 @@ class Host:
         return self.metrics.counter("trustchain_ca_refusals_total", kind=kind).value
 
 
-def on_host(directory: Path, test: Callable[[Host], Awaitable[None]], made: Hierarchy | None = None) -> None:
+def on_host(
+    directory: Path,
+    test: Callable[[Host], Awaitable[None]],
+    made: Hierarchy | None = None,
+    ruled: Rules | None = None,
+) -> None:
     async def run() -> None:
         async with opened(directory) as storage:
-            host = Host(storage, made or hierarchy_of())
+            host = Host(storage, made or hierarchy_of(), ruled or rules())
             await host.authority.start()
             await test(host)
             await host.authority.finish()
+            await host.authority.close()
 
     asyncio.run(run())
 
@@ -111,8 +117,7 @@ def test_issuing_counts_times_and_logs(tmp_path: Path) -> None:
         issued = await host.authority.issue(asked(CSR, "tls-client", requester="somebody"), CALL)
         counted = host.metrics.counter("trustchain_ca_certificates_issued_total", profile="tls-client").value
         assert (host.requests("ok"), counted) == (1, 1)
-        ((event, values),) = host.log.events
-        assert event == "issued"
+        (values,) = host.log.of("issued")
         assert (values["serial"], values["requester"]) == (issued.serial, "somebody")
 
     on_host(tmp_path, test)
@@ -122,20 +127,20 @@ def test_the_serial_number_is_on_record_before_anything_is_signed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def test(host: Host) -> None:
-        sign = issuance.sign
+        sign = signing.certificate
         seen: list[list[tuple[str, str]]] = []
 
-        def spying(decision: issuance.Decision, issuer: Issuer) -> x509.Certificate:
-            rows = host.storage._database.lookup(
-                lambda connection: connection.execute("SELECT serial, state FROM certificates").fetchall()
+        def spying(tbs: bytes, private_key: SigningKey) -> bytes:
+            seen.append(
+                host.storage._database.lookup(
+                    lambda connection: connection.execute("SELECT serial, state FROM certificates").fetchall()
+                )
             )
-            seen.append(rows)
-            assert rows == [(issuance.serial_text(decision.serial), "reserved")]
-            return sign(decision, issuer)
+            return sign(tbs, private_key)
 
-        monkeypatch.setattr(issuance, "sign", spying)
-        await host.authority.issue(asked(CSR), CALL)
-        assert len(seen) == 1
+        monkeypatch.setattr(signing, "certificate", spying)
+        issued = await host.authority.issue(asked(CSR), CALL)
+        assert seen == [[(issued.serial, "reserved")]] * 2
 
     on_host(tmp_path, test)
 
@@ -156,7 +161,7 @@ def test_a_refused_request_stores_nothing_and_is_counted_by_kind(tmp_path: Path)
 def test_without_a_durable_serial_number_nothing_is_signed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(host: Host) -> None:
         monkeypatch.setattr(host.storage, "reserve", failing("the disk is full"))
-        monkeypatch.setattr(issuance, "sign", lambda *_: pytest.fail("signed"))
+        monkeypatch.setattr(signing, "certificate", lambda *_: pytest.fail("signed"))
         with pytest.raises(StorageUnavailable, match="the disk is full"):
             await host.authority.issue(asked(CSR), CALL)
         assert host.requests("error") == 1
@@ -186,10 +191,10 @@ def test_what_was_signed_gets_on_record_although_its_caller_goes_away(
     async def test(host: Host) -> None:
         store, reached, go_on = host.storage.store, asyncio.Event(), asyncio.Event()
 
-        async def slow(row: int, certificate: bytes, issued_at: int) -> None:
+        async def slow(row: int, certificate: bytes, issued_at: int, logged: Logged | None) -> None:
             reached.set()
             await go_on.wait()
-            await store(row, certificate, issued_at)
+            await store(row, certificate, issued_at, logged)
 
         monkeypatch.setattr(host.storage, "store", slow)
         call = asyncio.ensure_future(host.authority.issue(asked(CSR), CALL))
@@ -214,7 +219,7 @@ def test_serial_numbers_left_by_a_crash_are_shown_at_the_next_start(tmp_path: Pa
 
     async def after(host: Host) -> None:
         assert host.metrics.gauge("trustchain_ca_unfinished_serials").value == 1
-        assert host.log.events[0][1] == {"count": 1}
+        assert host.log.of("serial numbers are on record without a certificate") == [{"count": 1}]
 
     on_host(tmp_path, crash)
     on_host(tmp_path, after)
@@ -319,4 +324,4 @@ def test_many_requests_at_once_get_different_serial_numbers(tmp_path: Path) -> N
 
 def test_settings_that_are_no_names_are_a_configuration_error() -> None:
     with pytest.raises(ConfigurationError, match="under_score"):
-        rules_of(Ca(denied_names=("under_score",)))
+        rules(denied_names=("under_score",))
