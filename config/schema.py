@@ -118,16 +118,20 @@ class Ca(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Api(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The HTTPS interface: where it listens, its limits, and its own certificate."""
+    """The interfaces over HTTPS and plain HTTP: where they listen, their limits, and the own certificate."""
 
     addresses: Addresses = LOOPBACK
     port: Port = 8443
+    http_addresses: Addresses = LOOPBACK
+    http_port: Port = 8080
     max_body_bytes: Annotated[int, between(1024, 16_777_216, "bytes")] = 65_536
     request_timeout: Annotated[float, between(0.1, 600.0, "seconds")] = 10.0
     body_timeout: Annotated[float, between(0.1, 600.0, "seconds")] = 5.0
     max_connections: Annotated[int, between(1, 65_536)] = 1024
     rate_limit: Annotated[float, between(0.01, 1_000_000.0, "requests per second")] = 1000.0
     rate_burst: Annotated[int, between(1, 1_000_000, "requests")] = 2000
+    public_rate: Annotated[float, between(0.01, 1_000_000.0, "requests per second")] = 200.0
+    public_burst: Annotated[int, between(1, 1_000_000, "requests")] = 1000
     unauthorized_rate: Annotated[float, between(0.01, 1_000_000.0, "requests per second")] = 5.0
     unauthorized_burst: Annotated[int, between(1, 1_000_000, "requests")] = 20
     names: Hosts = ()
@@ -166,6 +170,8 @@ MODE_DEFAULTS: Final[Mapping[Mode, Mapping[str, object]]] = MappingProxyType(
                 "monitoring.collection_interval": 10.0,
                 "monitoring.health_check_interval": 30.0,
                 "api.addresses": ("0.0.0.0", "::"),  # noqa: S104 - clients are on other hosts
+                "api.http_addresses": ("0.0.0.0", "::"),  # noqa: S104 - so are those who verify certificates
+                "api.http_port": 80,
                 "log.format": "json",
             }
         ),

@@ -54,7 +54,8 @@ def topology(settings: Settings) -> tuple[Service, ...]:
         services.append(Service(name="monitoring", module="monitoring", listeners=http))
     services.append(Service(name="ca", module="services.ca", listeners=(_rpc(settings, "ca"),)))
     https = _tcp("https", settings.api.addresses, settings.api.port)
-    services.append(Service(name="api", module="services.api", depends_on=("ca",), listeners=https))
+    plain = _tcp("http", settings.api.http_addresses, settings.api.http_port)
+    services.append(Service(name="api", module="services.api", depends_on=("ca",), listeners=https + plain))
     return tuple(services)
 
 

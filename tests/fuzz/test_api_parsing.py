@@ -18,14 +18,15 @@ from services.api.parsing import (
 from services.api.problems import KINDS, Problem
 from services.api.routes import (
     PEM_CHAIN,
+    ROUTES,
     CertificateQuery,
     CertificateRequest,
-    RouteTable,
     SerialPath,
 )
+from services.api.routing import RouteTable
 
 T = TypeVar("T")
-TABLE = RouteTable()
+TABLE = RouteTable(ROUTES)
 OFFERED = ("application/json", PEM_CHAIN)
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 JSON_VALUES = st.recursive(

@@ -5,9 +5,12 @@ import re
 import pytest
 
 from services.api.problems import KINDS, Problem
-from services.api.routes import ROUTES, NoParameters, Route, RouteTable
+from services.api.routes import ROUTES
+from services.api.routes_status import HTTP_ROUTES
+from services.api.routing import NoParameters, Route, RouteTable
 
-TABLE = RouteTable()
+TABLE = RouteTable(ROUTES)
+HTTP_TABLE = RouteTable(HTTP_ROUTES)
 
 
 @pytest.mark.parametrize(
@@ -69,15 +72,22 @@ def test_two_routes_cannot_answer_the_same_request() -> None:
 
 
 def test_names_are_unique_because_metrics_and_operations_go_by_them() -> None:
-    assert len({route.name for route in ROUTES}) == len(ROUTES)
+    assert len({route.name for route in (*ROUTES, *HTTP_ROUTES)}) == len(ROUTES) + len(HTTP_ROUTES)
 
 
-@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
+@pytest.mark.parametrize("route", [*ROUTES, *HTTP_ROUTES], ids=lambda route: route.name)
 def test_a_route_declares_exactly_the_parameters_of_its_path_and_only_known_refusals(route: Route) -> None:
-    assert re.findall(r"\{(\w+)\}", route.path) == list(route.path_parameters.__struct_fields__)
+    assert re.findall(r"\{(\w+)\}", route.template) == list(route.path_parameters.__struct_fields__)
     assert set(route.refusals) <= set(KINDS)
+    assert route.misfit in KINDS
     assert route.path_parameters is NoParameters or "{" in route.path
 
 
-def test_everything_that_tells_of_certificates_needs_a_token() -> None:
-    assert {route.name for route in ROUTES if not route.token} == {"get_roots", "get_openapi"}
+def test_everything_that_tells_of_certificates_needs_a_token_but_the_log_which_is_public() -> None:
+    free = {route.name for route in ROUTES if not route.token and not route.path.startswith("/ct/")}
+    assert free == {"get_roots", "get_openapi"}
+    assert not any(route.token for route in ROUTES if route.path.startswith("/ct/"))
+
+
+def test_no_route_of_plain_http_takes_a_token() -> None:
+    assert not any(route.token for route in HTTP_ROUTES)

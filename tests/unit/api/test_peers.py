@@ -1,12 +1,12 @@
-"""Calls to the certificate authority: bounded, repeatable, and never ending in anything but a reply or a problem."""
+"""Calls to another service: bounded, repeatable, and never ending in anything but a reply or a problem."""
 
 import asyncio
 from typing import Any
 
 import pytest
 
-from services.api.authority import Authority
-from services.api.problems import Problem
+from services.api.peers import Peer
+from services.api.problems import AUTHORITY, LOG, Problem
 from services.ca.messages import GetRoots, Roots
 from services.errors import DeadlineExceeded, Refused, RemoteError
 
@@ -35,14 +35,14 @@ class Calls:
         return self.outcome
 
 
-async def ask(authority: Authority, seconds: float = 5.0) -> Roots:
+async def ask(authority: Peer, seconds: float = 5.0) -> Roots:
     return await authority.ask("roots", GetRoots(), Roots, seconds, "trace")
 
 
 def test_a_call_may_be_repeated_and_carries_deadline_and_trace() -> None:
     async def scenario() -> None:
         calls = Calls()
-        assert await ask(Authority(calls)) is ROOTS
+        assert await ask(Peer(calls, AUTHORITY)) is ROOTS
         (made,) = calls.made
         assert (made["idempotent"], made["trace"]) == (True, "trace")
         assert 4.0 < made["timeout"] <= 5.0
@@ -56,7 +56,7 @@ def test_a_call_may_be_repeated_and_carries_deadline_and_trace() -> None:
 def test_an_error_is_a_problem(error: RemoteError, kind: str) -> None:
     async def scenario() -> None:
         with pytest.raises(Problem) as caught:
-            await ask(Authority(Calls(error)))
+            await ask(Peer(Calls(error), AUTHORITY))
         assert caught.value.kind == kind
 
     asyncio.run(scenario())
@@ -66,7 +66,7 @@ def test_what_is_above_the_limit_waits_its_turn() -> None:
     async def scenario() -> None:
         calls = Calls()
         calls.gate.clear()
-        authority = Authority(calls, in_flight=2)
+        authority = Peer(calls, AUTHORITY, in_flight=2)
         asked = [asyncio.ensure_future(ask(authority)) for _ in range(5)]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -82,7 +82,7 @@ def test_waiting_for_a_turn_ends_with_the_time_of_the_request() -> None:
     async def scenario() -> None:
         calls = Calls()
         calls.gate.clear()
-        authority = Authority(calls, in_flight=1)
+        authority = Peer(calls, AUTHORITY, in_flight=1)
         first = asyncio.ensure_future(ask(authority))
         await asyncio.sleep(0)
         with pytest.raises(Problem) as caught:
@@ -99,7 +99,7 @@ def test_a_request_that_is_given_up_frees_its_turn() -> None:
     async def scenario() -> None:
         calls = Calls()
         calls.gate.clear()
-        authority = Authority(calls, in_flight=1)
+        authority = Peer(calls, AUTHORITY, in_flight=1)
         given_up = asyncio.ensure_future(ask(authority))
         await asyncio.sleep(0)
         given_up.cancel()
