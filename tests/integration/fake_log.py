@@ -1,12 +1,13 @@
-"""A Certificate Transparency log for tests of its clients: a real Merkle tree in memory, real signatures, real refusals.
+"""A Certificate Transparency log for tests of its clients: a real Merkle tree in memory, real signatures and refusals.
 
-It is written from RFC 6962 and C2SP alone and shares nothing with the log of this project. What it does not do: a
-precertificate is logged with its poison. Its tiles hold what they have to; `part` is the size of the parts they come in.
+It is written from RFC 6962 and C2SP alone and shares nothing with the log of this project. Two things it leaves out: a
+precertificate is logged with its poison, and a data tile is leaves and chains one after the other.
 """
 
 import base64
 import hashlib
 import time
+from itertools import pairwise
 from pathlib import Path
 
 from cryptography import x509
@@ -80,7 +81,7 @@ def _consistency(first: int, leaves: list[bytes], whole: bool = True) -> list[by
 
 
 class FakeLog(FakeService):
-    """Serves the socket `path`, and accepts chains that end at `root`."""
+    """Serves the socket `path`, and accepts chains that end at `root`. `part` is how much of a tile comes at once."""
 
     def __init__(self, path: Path, root: x509.Certificate) -> None:
         self.key = ec.generate_private_key(ec.SECP256R1())
@@ -125,7 +126,7 @@ class FakeLog(FakeService):
 
     def _check_chain(self, chain: list[x509.Certificate]) -> None:
         try:
-            for subject, issuer in zip(chain, chain[1:], strict=False):
+            for subject, issuer in pairwise(chain):
                 subject.verify_directly_issued_by(issuer)
         except (ValueError, TypeError, InvalidSignature):
             raise Refusal("bad-chain", "chain", "each certificate has to be signed by the next one") from None

@@ -1,4 +1,4 @@
-"""The API in this process, on real sockets and free ports, with a fake certificate authority and a fake log behind it."""
+"""The API in this process, on real sockets and free ports, with a fake authority and a fake log behind it."""
 
 import asyncio
 import http.client

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from services.api.peers import Peer
-from services.api.problems import AUTHORITY, LOG, Problem
+from services.api.problems import AUTHORITY, Problem
 from services.ca.messages import GetRoots, Roots
 from services.errors import DeadlineExceeded, Refused, RemoteError
 

@@ -34,7 +34,7 @@ def test_every_address_gets_a_listener_of_the_same_name() -> None:
         "ca": (Listener(name="rpc", kind="unix", path="/srv/tree/run/ca.sock"),),
         "api": (
             *(Listener(name="https", kind="tcp", address=a, port=9443) for a in ("127.0.0.1", "::1")),
-            *(Listener(name="http", kind="tcp", address=a, port=8080) for a in ("127.0.0.1", "::1")),
+            *(Listener(name="http", kind="tcp", address=a, port=8080, prefix="http_") for a in ("127.0.0.1", "::1")),
         ),
     }
 
