@@ -8,6 +8,7 @@ Rules:
   makes room (services.api.occupancy says which).
 - No phase of a connection lasts longer than its limit; a sweep once a second ends those that do. The HTTP library by
   itself bounds only idle time and the size of headers.
+- What callers without a token send and do not read is bounded for all of them together (services.api.holdings).
 - A drain tells clients through `Connection: close` in their next answer, and only then ends what is idle: a client that
   keeps sending requests meets no closed connection.
 """
@@ -24,6 +25,7 @@ from typing import Any, Final, cast
 import structlog
 from aiohttp import web
 
+from services.api.holdings import Holding, Holdings
 from services.api.limits import address_key
 from services.api.metrics import ApiMetrics
 from services.api.occupancy import Occupant, Phase, overdue, to_evict
@@ -31,6 +33,8 @@ from services.api.occupancy import Occupant, Phase, overdue, to_evict
 IDLE_SECONDS: Final = 75.0
 MAX_LINE_BYTES: Final = 8190
 MAX_HEADERS: Final = 64
+# Beyond 64 KiB for each connection: bodies and answers of callers without a token.
+MAX_HELD_OCTETS: Final = 134_217_728
 
 _SWEEP_SECONDS: Final = 1.0
 _ACCEPT_PAUSE_SECONDS: Final = 0.1
@@ -86,13 +90,14 @@ class ConnectionLimits:
 class Connection(web.RequestHandler):
     """The HTTP library's connection, with what it is doing since when."""
 
-    __slots__ = ("_connections", "interface", "occupant")
+    __slots__ = ("_connections", "holding", "interface", "occupant")
 
     def __init__(self, connections: Connections, interface: Interface, occupant: Occupant, library: web.Server) -> None:
         super().__init__(library, loop=asyncio.get_running_loop(), **_LIBRARY_LIMITS)
         self._connections = connections
         self.interface = interface
         self.occupant = occupant
+        self.holding = Holding(connections.holdings, occupant.address)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.enter(Phase.IDLE)
@@ -101,6 +106,7 @@ class Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._connections.left(self.occupant)
+        self.holding.end()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -111,6 +117,7 @@ class Connection(web.RequestHandler):
     def log_access(self, *_: object) -> None:
         """The library calls this when the last octet of a response has been handed to the transport."""
         self.enter(Phase.IDLE)
+        self.holding.release()
 
     def handle_error(self, request: web.BaseRequest, *_: object) -> web.StreamResponse:
         """The library calls this for what is not HTTP; every other error is a response by then."""
@@ -136,6 +143,7 @@ class Connections:
 
     def __init__(self, interfaces: Sequence[Interface], limits: ConnectionLimits, metrics: ApiMetrics) -> None:
         self.draining = False
+        self.holdings = Holdings(MAX_HELD_OCTETS)
         self._listeners = [(listener, interface) for interface in interfaces for listener in interface.sockets]
         self._limits = limits
         self._metrics = metrics

@@ -40,7 +40,8 @@ class Call(Generic[PathT, QueryT, BodyT]):
     """One request that has passed all checks.
 
     `media_type` is the form of the reply that the client prefers, `seconds` is how long it may take, `trace` is a
-    W3C traceparent. `if_none_match` is that header field as it came.
+    W3C traceparent. `if_none_match` is that header field as it came. `hold` counts octets that are about to be held for
+    the client, all told, and raises Problem if they are too many now.
     """
 
     path: PathT
@@ -50,6 +51,7 @@ class Call(Generic[PathT, QueryT, BodyT]):
     requester: str
     seconds: float
     trace: str
+    hold: Callable[[int], None]
     if_none_match: str = ""
     accepts_gzip: bool = False
 

@@ -186,7 +186,7 @@ class CtEndpoints:
         def request_at(offset: int) -> GetTile:
             return GetTile(level=level, index=tile.index, width=tile.width, offset=offset)
 
-        return (await self._log.ask_whole("tile", request_at, Part, call.seconds, call.trace))[1]
+        return (await self._log.ask_whole("tile", request_at, Part, call.seconds, call.trace, call.hold))[1]
 
     async def get_issuer(self, call: Call[IssuerPath, NoParameters, None]) -> Reply:
         fingerprint = parse_fingerprint(call.path.fingerprint)
@@ -196,7 +196,9 @@ class CtEndpoints:
         def request_at(offset: int) -> GetIssuer:
             return GetIssuer(fingerprint=fingerprint, offset=offset)
 
-        return Reply((await self._log.ask_whole("issuer", request_at, Part, call.seconds, call.trace))[1], FOR_EVER)
+        return Reply(
+            (await self._log.ask_whole("issuer", request_at, Part, call.seconds, call.trace, call.hold))[1], FOR_EVER
+        )
 
 
 def _no_tile() -> Problem:

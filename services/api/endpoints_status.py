@@ -60,7 +60,9 @@ class StatusEndpoints:
             known = await self._authority.ask("crl", request_at(0), CrlDocument, call.seconds, call.trace)
             if is_known(call.if_none_match, _tag(issuer, partition, known)):
                 return Reply(b"", self._headers(_tag(issuer, partition, known), known), _NOT_MODIFIED)
-        crl, content = await self._authority.ask_whole("crl", request_at, CrlDocument, call.seconds, call.trace)
+        crl, content = await self._authority.ask_whole(
+            "crl", request_at, CrlDocument, call.seconds, call.trace, call.hold
+        )
         return Reply(content, self._headers(_tag(issuer, partition, crl), crl))
 
     async def get_issuer(self, call: Call[IssuerPath, NoParameters, None]) -> Reply:

@@ -75,16 +75,24 @@ class Peer:
             self._places.release()
 
     async def ask_whole(
-        self, method: str, request_at: Callable[[int], Struct], reply_type: type[PartT], seconds: float, trace: str
+        self,
+        method: str,
+        request_at: Callable[[int], Struct],
+        reply_type: type[PartT],
+        seconds: float,
+        trace: str,
+        hold: Callable[[int], None],
     ) -> tuple[PartT, bytes]:
         """Ask for all parts of one thing; `request_at` makes the request for the part at an offset.
 
+        `hold` is told the size of the whole before the rest is asked for, and raises Problem if that is too much now.
         Returns the first part and the whole content. What changes between two parts is asked for anew. Raises Problem.
         """
         deadline = time.monotonic() + seconds
         while True:
             first = await self.ask(method, request_at(0), reply_type, deadline - time.monotonic(), trace)
             content, size, version = _read(first)
+            hold(size)
             gathered = bytearray(content)
             while len(gathered) < size <= MAX_WHOLE_OCTETS:
                 left = deadline - time.monotonic()

@@ -16,7 +16,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 import structlog
@@ -27,6 +27,7 @@ from monitoring.metrics import Result
 from monitoring.tracing import TraceContext
 from services.api.admission import PROBE, Admission, Caller
 from services.api.callers import Identify
+from services.api.connections import Connection
 from services.api.endpoints import Call, Endpoint, Reply
 from services.api.metrics import NO_ROUTE, ApiMetrics
 from services.api.parsing import (
@@ -64,6 +65,12 @@ class Exchange:
         self.trace = TraceContext.continued(request.headers.get("traceparent"), os.urandom)
         self.caller = Caller(request.remote or "unknown")
         self.route: Route | None = None
+
+    def hold(self, octets: int) -> None:
+        """Count what is held for this client, all told. Raises Problem when that is too much without a token."""
+        if self.caller.holder is None and not cast(Connection, self.request.protocol).holding.reaches(octets):
+            detail = "too much is being received from this address or sent to it; read the answers, one at a time"
+            raise Problem("rate-limited", detail, retry_after=1, close=True)
 
     def elapsed_ns(self) -> int:
         return time.monotonic_ns() - self.started_ns
@@ -146,7 +153,7 @@ class HttpServer:
         route, request = match.route, exchange.request
         path = convert_parameters(match.path_values, route.path_parameters, route.misfit)
         query = parse_parameters(list(request.rel_url.query.items()), route.query_parameters, route.misfit)
-        body = None if route.body is None else _parsed(await self._body(request, route), route)
+        body = None if route.body is None else _parsed(await self._body(exchange, route), route)
         call: Call[msgspec.Struct, msgspec.Struct, msgspec.Struct | bytes | None] = Call(
             path=path,
             query=query,
@@ -155,16 +162,20 @@ class HttpServer:
             requester=f"{exchange.caller.holder or 'anyone'} at {exchange.caller.address}"[:_MAX_REQUESTER],
             seconds=max(0.0, self._seconds_for(exchange) - exchange.elapsed_ns() / 1e9),
             trace=exchange.trace.format(),
+            hold=exchange.hold,
             if_none_match=request.headers.get("If-None-Match", ""),
             accepts_gzip=accepts_gzip(request.headers.get("Accept-Encoding", "")),
         )
-        return await self._site.endpoints[route.name](call)
+        reply = await self._site.endpoints[route.name](call)
+        exchange.hold(len(reply.content))
+        return reply
 
     def _seconds_for(self, exchange: Exchange) -> float:
         return self._probe_seconds if exchange.caller.holder == PROBE else self._settings.request_timeout
 
-    async def _body(self, request: web.BaseRequest, route: Route) -> bytes:
+    async def _body(self, exchange: Exchange, route: Route) -> bytes:
         """Read the body. Raises Problem; if octets of it may still come, the connection is not used again."""
+        request = exchange.request
         if media_type(request.headers.get("Content-Type", "")) != route.body_media_type:
             raise Problem("wrong-media-type", f"send the body as {route.body_media_type}", field="Content-Type")
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
@@ -175,7 +186,7 @@ class HttpServer:
         await _expectation(request)
         try:
             async with asyncio.timeout(self._settings.body_timeout):
-                return await _read(request, most)
+                return await _read(exchange, most)
         except TimeoutError:
             detail = f"the body did not arrive within {self._settings.body_timeout:g} seconds"
             raise Problem("body-timeout", detail, close=True) from None
@@ -240,13 +251,14 @@ async def _expectation(request: web.BaseRequest) -> None:
         raise Problem("expectation-failed", "only 100-continue is understood", field="Expect")
 
 
-async def _read(request: web.BaseRequest, most: int) -> bytes:
+async def _read(exchange: Exchange, most: int) -> bytes:
     body = bytearray()
     try:
-        while chunk := await request.content.readany():
+        while chunk := await exchange.request.content.readany():
             body += chunk
             if len(body) > most:
                 raise _too_large(most)
+            exchange.hold(len(body))
     except (ConnectionError, web.RequestPayloadError) as error:
         raise Problem("bad-request", "the body ended before it was complete", close=True) from error
     return bytes(body)

@@ -59,6 +59,7 @@ def answer(route: str, reply: Struct, **call: Any) -> tuple[Reply, tuple[Any, ..
         "requester": "administrator at 192.0.2.1",
         "seconds": 7.5,
         "trace": "00-trace",
+        "hold": lambda _: None,
     }
 
     async def answered() -> Reply:
