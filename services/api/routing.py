@@ -69,7 +69,11 @@ class Match(NamedTuple):
 
 
 class RouteTable:
-    """Finds the route of a request. Raises ValueError if two routes answer the same method of the same path."""
+    """Finds the route of a request.
+
+    Raises ValueError if two routes answer the same method of the same path, or two paths differ in nothing else than the
+    names of their parameters.
+    """
 
     def __init__(self, routes: Sequence[Route], hint: str = "") -> None:
         """`hint` is told to who asks for a path that is not there."""
@@ -82,6 +86,8 @@ class RouteTable:
                 if method in methods:
                     raise ValueError(f"two routes answer {method} {route.path}")
                 methods[method] = route
+        if len({_PARAMETER.sub(r"{\2}", path) for path in by_pattern}) < len(by_pattern):
+            raise ValueError(f"two paths differ only in the names of their parameters: {', '.join(by_pattern)}")
         self._patterns = [(_pattern(path), by_pattern[path]) for path in sorted(by_pattern, key=_vagueness)]
 
     def match(self, method: str, path: str) -> Match:
@@ -113,4 +119,12 @@ def _pattern(path: str) -> re.Pattern[str]:
 
 def _vagueness(path: str) -> list[int]:
     """For each segment how much it leaves open, so that the paths that say more come first."""
-    return [2 if "...}" in segment else 1 if "{" in segment else 0 for segment in path.split("/")]
+    return [_openness(segment) for segment in path.split("/")]
+
+
+def _openness(segment: str) -> int:
+    if "{" not in segment:
+        return 0
+    if "...}" in segment:
+        return 3
+    return 2 if _PARAMETER.fullmatch(segment) else 1

@@ -22,11 +22,66 @@ HTTP_TABLE = RouteTable(HTTP_ROUTES)
         ("GET", "/v1/certificates/0a1b", "get_certificate", {"serial": "0a1b"}),
         ("GET", "/v1/ca/roots", "get_roots", {}),
         ("HEAD", "/v1/openapi.json", "get_openapi", {}),
+        ("POST", "/ct/v1/add-chain", "ct_add_chain", {}),
+        ("GET", "/ct/v1/get-sth", "ct_get_sth", {}),
+        ("GET", "/ct/checkpoint", "ct_checkpoint", {}),
+        ("GET", "/ct/tile/0/000", "ct_tile", {"level": "0", "tile": "000"}),
+        ("GET", "/ct/tile/0/x001/x234/067.p/8", "ct_tile", {"level": "0", "tile": "x001/x234/067.p/8"}),
+        ("GET", "/ct/tile/data/x001/067", "ct_data_tile", {"tile": "x001/067"}),
+        ("GET", "/ct/tile/0//", "ct_tile", {"level": "0", "tile": "/"}),
+        ("GET", "/ct/issuer/0a", "ct_issuer", {"fingerprint": "0a"}),
     ],
 )
 def test_a_request_finds_its_route(method: str, path: str, name: str, values: dict[str, str]) -> None:
     match = TABLE.match(method, path)
     assert (match.route.name, dict(match.path_values)) == (name, values)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "name", "values"),
+    [
+        ("GET", "/crl/0a/17.crl", "get_crl", {"issuer": "0a", "partition": "17"}),
+        ("HEAD", "/issuer/0a.cer", "get_issuer", {"issuer": "0a"}),
+        ("POST", "/ocsp", "post_ocsp", {}),
+        ("GET", "/ocsp/MEow+a/b//c%3D", "get_ocsp", {"request": "MEow+a/b//c%3D"}),
+    ],
+)
+def test_a_request_over_plain_http_finds_its_route(method: str, path: str, name: str, values: dict[str, str]) -> None:
+    match = HTTP_TABLE.match(method, path)
+    assert (match.route.name, dict(match.path_values)) == (name, values)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/v1/ca/roots", "/ct/v1/get-sth", "/crl/0a", "/crl/0a/0", "/crl/0a/.crl", "/crl/a/b/0.crl", "/issuer/.cer"]
+    + ["/issuer/0a.cert", "/issuer/0axcer", "/ocsp/", "/OCSP", "/crl/0a/0.crl/", "//crl/0a/0.crl", "/crl/0a/0.crl\n"],
+)
+def test_nothing_else_is_answered_over_plain_http(path: str) -> None:
+    with pytest.raises(Problem) as caught:
+        HTTP_TABLE.match("GET", path)
+    assert caught.value.kind == "not-found"
+
+
+def route(path: str, name: str = "a") -> Route:
+    return Route(name=name, method="GET", path=path, summary="", token=False, status=200, reply=None)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_path_that_says_more_wins_whatever_the_order_of_the_table(order: int) -> None:
+    table = RouteTable([route(path, path) for path in ("/a/{x...}", "/a/{x}", "/a/{x}.b", "/a/b", "/{y}/c")][::order])
+    found = {path: table.match("GET", path).route.name for path in ("/a/b", "/a/d", "/a/d.b", "/a/d/e", "/b/c")}
+    assert found == {
+        "/a/b": "/a/b",
+        "/a/d": "/a/{x}",
+        "/a/d.b": "/a/{x}.b",
+        "/a/d/e": "/a/{x...}",
+        "/b/c": "/{y}/c",
+    }
+
+
+def test_two_names_for_the_same_place_in_a_path_are_refused() -> None:
+    with pytest.raises(ValueError, match="differ only in the names"):
+        RouteTable([route("/a/{x}"), route("/a/{y}")])
 
 
 @pytest.mark.parametrize(
