@@ -3,8 +3,8 @@
 Rules:
 - What is being received for somebody, or sent to somebody, is held for him until the last octet has left. Every
   connection may hold FREE_OCTETS; what is more is counted, for all addresses together and for each one.
-- One address has at most its share of all, so that it takes eight of them to be in the way of the others. One thing that
-  is larger than a share is let through when its address holds nothing else: otherwise nobody could ever have it.
+- One address has at most its share of all, so that it takes eight of them to be in the way of the others. One thing
+  that is larger than a share is let through when its address holds nothing else: else nobody could ever have it.
 - What cannot be held is refused before it is there.
 """
 

@@ -24,6 +24,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from services.api.callers import ProbePlaces
+from services.api.identity import IdentityError
 from services.api.problems import ProblemDocument
 from services.ca.messages import Roots
 from services.errors import ProbeFailed
@@ -71,7 +72,10 @@ class PlainProbe:
     async def run(self) -> None:
         """Raises ProbeFailed."""
         host, port = next(self._addresses)
-        serial, certificate = self._issuer()
+        try:
+            serial, certificate = self._issuer()
+        except IdentityError as error:
+            raise ProbeFailed("dependency", f"the certificate authority gave no chain: {error}") from error
         try:
             reader, writer = await asyncio.open_connection(host, port)
             with self._places.occupied(writer.get_extra_info("sockname")[:2]):

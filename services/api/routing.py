@@ -71,8 +71,8 @@ class Match(NamedTuple):
 class RouteTable:
     """Finds the route of a request.
 
-    Raises ValueError if two routes answer the same method of the same path, or two paths differ in nothing else than the
-    names of their parameters.
+    Raises ValueError if two routes answer the same method of the same path, or two paths differ only in the names of
+    their parameters.
     """
 
     def __init__(self, routes: Sequence[Route], hint: str = "") -> None:

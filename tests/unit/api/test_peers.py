@@ -120,7 +120,7 @@ class Parts:
         self.timeouts: list[float] = []
 
     async def call(self, method: str, request: Any, reply_type: Any, **how: Any) -> Any:
-        assert reply_type in (Part, CrlDocument)
+        assert (method, reply_type) in (("tile", Part), ("crl", CrlDocument))
         self.offsets.append(request.offset)
         self.timeouts.append(how["timeout"])
         return self.part_at(request.offset, len(self.offsets) - 1)

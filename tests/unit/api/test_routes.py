@@ -53,8 +53,23 @@ def test_a_request_over_plain_http_finds_its_route(method: str, path: str, name:
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/v1/ca/roots", "/ct/v1/get-sth", "/crl/0a", "/crl/0a/0", "/crl/0a/.crl", "/crl/a/b/0.crl", "/issuer/.cer"]
-    + ["/issuer/0a.cert", "/issuer/0axcer", "/ocsp/", "/OCSP", "/crl/0a/0.crl/", "//crl/0a/0.crl", "/crl/0a/0.crl\n"],
+    [
+        "/",
+        "/v1/ca/roots",
+        "/ct/v1/get-sth",
+        "/crl/0a",
+        "/crl/0a/0",
+        "/crl/0a/.crl",
+        "/crl/0a/b/0.crl",
+        "/crl/0a/0.crl/",
+        "/crl/0a/0.crl\n",
+        "//crl/0a/0.crl",
+        "/issuer/.cer",
+        "/issuer/0a.cert",
+        "/issuer/0axcer",
+        "/ocsp/",
+        "/OCSP",
+    ],
 )
 def test_nothing_else_is_answered_over_plain_http(path: str) -> None:
     with pytest.raises(Problem) as caught:
