@@ -77,6 +77,7 @@ class RunningApi:
         self.stop()
         self.run(self.authority.stop())
         self.run(self.log.stop())
+        self.run(_settled())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_TIMEOUT)
         self._loop.close()
@@ -168,6 +169,12 @@ class RunningApi:
 
     def count(self, name: str, **labels: str) -> int:
         return self.metrics.counter(name, **labels).value
+
+
+async def _settled() -> None:
+    """Let what was ended come to its end."""
+    if others := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.wait(others, timeout=_TIMEOUT)
 
 
 def _exchanged(
