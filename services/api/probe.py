@@ -5,8 +5,8 @@ Rules:
   clients need first. The listening addresses take turns. Both run at once: each has the time of a whole probe.
 - Over TLS the certificate presented is verified against the root, as a client would. Over plain HTTP it is fetched who
   issued that certificate, as a client would that was not sent the chain.
-- What the authority causes is blamed on it: the answer says so (502, 503, 504), and the request is given less time than
-  the probe. Everything else is this worker's fault.
+- What the authority causes is blamed on it: the answer says so (502, 503, 504; 404 when it does not know who issued),
+  and the request is given less time than the probe. Everything else is this worker's fault.
 - The probe is known by a token that only this process has, over plain HTTP by its connection; limits do not count it,
   so nobody else can make it fail by them.
 """
@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from itertools import cycle
 from pathlib import Path
 from typing import Final, TypeVar
@@ -82,7 +82,7 @@ class PlainProbe:
                 response = await _exchange(reader, writer, _request_for(f"/issuer/{serial}.cer"))
         except OSError as error:
             raise ProbeFailed("own", f"http://{host}:{port} does not answer: {error}") from error
-        if _content(response) != certificate:
+        if _content(response, {*_BLAMED_ON_AUTHORITY, 404}) != certificate:
             raise ProbeFailed("dependency", f"the certificate authority gives another certificate as issuer {serial}")
 
 
@@ -124,7 +124,8 @@ def _reachable(listener: socket.socket) -> tuple[str, int]:
     return _LOOPBACK_OF.get(host, host), port
 
 
-def _content(response: bytes) -> bytes:
+def _content(response: bytes, blamed: Set[int] = _BLAMED_ON_AUTHORITY) -> bytes:
+    """The body of an answer with status 200. `blamed` are the statuses that the authority causes."""
     head, _, content = response.partition(b"\r\n\r\n")
     fields = head.split(b"\r\n", 1)[0].split(b" ")
     if len(fields) < 2 or not fields[1].isdigit():
@@ -133,7 +134,7 @@ def _content(response: bytes) -> bytes:
     if status == 200:
         return content
     detail = _decoded(content, ProblemDocument).detail
-    raise ProbeFailed("dependency" if status in _BLAMED_ON_AUTHORITY else "own", f"status {status}: {detail}")
+    raise ProbeFailed("dependency" if status in blamed else "own", f"status {status}: {detail}")
 
 
 def _decoded(content: bytes, kind: type[T]) -> T:

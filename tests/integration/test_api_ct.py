@@ -34,7 +34,7 @@ def b64(octets: bytes) -> str:
 def api() -> Iterator[RunningApi]:
     """With ENTRIES entries in the log; the tests of this file add more."""
     directory = short_directory()
-    limits = {"public_rate": 100_000.0, "unauthorized_rate": 10_000.0, "unauthorized_burst": 10_000}
+    limits: dict[str, Any] = {"public_rate": 100_000.0, "unauthorized_rate": 10_000.0, "unauthorized_burst": 10_000}
     with RunningApi(directory, body_timeout=1.0, **limits) as running:
         connection = running.client()
         for _ in range(ENTRIES):
