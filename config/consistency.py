@@ -111,10 +111,19 @@ def _at_most(key: str, value: float, limit_key: str, limit: float) -> Contradict
 
 def _ports(settings: Settings) -> Iterator[Contradiction]:
     """Two services on one port would work on different addresses, and confuse everybody who reads the port alone."""
-    if settings.monitoring.enabled and settings.api.port == settings.monitoring.port:
-        yield Contradiction(
-            "api.port", ("monitoring.port",), f"{settings.api.port}", "a port of its own; monitoring.port has this one"
-        )
+    taken: dict[int, str] = {}
+    for key, port in _tcp_ports(settings):
+        if port in taken:
+            yield Contradiction(key, (taken[port],), f"{port}", f"a port of its own; {taken[port]} has this one")
+        else:
+            taken[port] = key
+
+
+def _tcp_ports(settings: Settings) -> Iterator[tuple[str, int]]:
+    if settings.monitoring.enabled:
+        yield "monitoring.port", settings.monitoring.port
+    yield "api.port", settings.api.port
+    yield "api.http_port", settings.api.http_port
 
 
 def _socket_paths(settings: Settings) -> Iterator[Contradiction]:

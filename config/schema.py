@@ -136,7 +136,7 @@ class Ct(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Api(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The HTTPS interface: where it listens, its limits, and its own certificate."""
+    """The interfaces over HTTPS and plain HTTP: where they listen, their limits, and the own certificate."""
 
     addresses: Addresses = LOOPBACK
     port: Port = 8443
@@ -148,6 +148,8 @@ class Api(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_connections: Annotated[int, between(1, 65_536)] = 1024
     rate_limit: Annotated[float, between(0.01, 1_000_000.0, "requests per second")] = 1000.0
     rate_burst: Annotated[int, between(1, 1_000_000, "requests")] = 2000
+    public_rate: Annotated[float, between(0.01, 1_000_000.0, "requests per second")] = 200.0
+    public_burst: Annotated[int, between(1, 1_000_000, "requests")] = 1000
     unauthorized_rate: Annotated[float, between(0.01, 1_000_000.0, "requests per second")] = 5.0
     unauthorized_burst: Annotated[int, between(1, 1_000_000, "requests")] = 20
     names: Hosts = ()
@@ -197,7 +199,7 @@ MODE_DEFAULTS: Final[Mapping[Mode, Mapping[str, object]]] = MappingProxyType(
                 "monitoring.collection_interval": 10.0,
                 "monitoring.health_check_interval": 30.0,
                 "api.addresses": ("0.0.0.0", "::"),  # noqa: S104 - clients are on other hosts
-                "api.http_addresses": ("0.0.0.0", "::"),  # noqa: S104 - so are those who check certificates
+                "api.http_addresses": ("0.0.0.0", "::"),  # noqa: S104 - so are those who verify certificates
                 "api.http_port": 80,
                 "log.format": "json",
             }

@@ -18,7 +18,8 @@ RestartPolicy = Literal["permanent", "transient", "temporary"]
 class Listener:
     """One socket that the supervisor binds for a service: `address` and `port`, or `path` for a Unix socket.
 
-    Several listeners may bear one name (IPv4 and IPv6 of the same interface): the worker gets them together.
+    Several listeners may bear one name (IPv4 and IPv6 of the same interface): the worker gets them together. `prefix`
+    is what the names of its settings begin with in the section of its service (`http_` for `http_port`).
     Raises ValueError when the kind and the place do not fit.
     """
 
@@ -27,6 +28,7 @@ class Listener:
     address: str = ""
     port: int = 0
     path: str = ""
+    prefix: str = ""
 
     def __post_init__(self) -> None:
         by_path = self.kind == "unix"
@@ -55,12 +57,13 @@ def topology(settings: Settings) -> tuple[Service, ...]:
     services.append(Service(name="ct", module="services.ct", listeners=(_rpc(settings, "ct"),)))
     services.append(Service(name="ca", module="services.ca", depends_on=("ct",), listeners=(_rpc(settings, "ca"),)))
     https = _tcp("https", settings.api.addresses, settings.api.port)
-    services.append(Service(name="api", module="services.api", depends_on=("ca", "ct"), listeners=https))
+    plain = _tcp("http", settings.api.http_addresses, settings.api.http_port, "http_")
+    services.append(Service(name="api", module="services.api", depends_on=("ca", "ct"), listeners=https + plain))
     return tuple(services)
 
 
-def _tcp(name: str, addresses: Iterable[str], port: int) -> tuple[Listener, ...]:
-    return tuple(Listener(name=name, kind="tcp", address=address, port=port) for address in addresses)
+def _tcp(name: str, addresses: Iterable[str], port: int, prefix: str = "") -> tuple[Listener, ...]:
+    return tuple(Listener(name=name, kind="tcp", address=address, port=port, prefix=prefix) for address in addresses)
 
 
 def _rpc(settings: Settings, service: str) -> Listener:

@@ -1,4 +1,4 @@
-"""What each route does: a typed call in, the reply of a service out.
+"""What each route below /v1/ does: a typed call in, the reply of a service out.
 
 Rules: nothing of HTTP's wire form is here; the server has parsed, authenticated and limited before, and writes after.
 """
@@ -13,10 +13,11 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from services.api.authority import Authority
 from services.api.parsing import JSON
+from services.api.peers import Peer
 from services.api.problems import Problem
-from services.api.routes import CertificateQuery, CertificateRequest, NoParameters, RevocationRequest, SerialPath
+from services.api.routes import CertificateQuery, CertificateRequest, RevocationRequest, SerialPath
+from services.api.routing import NoParameters
 from services.ca.messages import (
     Certificate,
     CertificatePage,
@@ -32,7 +33,7 @@ from services.ca.messages import (
 
 PathT = TypeVar("PathT", bound=Struct)
 QueryT = TypeVar("QueryT", bound=Struct)
-BodyT = TypeVar("BodyT", bound=Struct | None)
+BodyT = TypeVar("BodyT", bound=Struct | bytes | None)
 ValueT = TypeVar("ValueT")
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -43,7 +44,9 @@ class Call(Generic[PathT, QueryT, BodyT]):
     """One request that has passed all checks.
 
     `media_type` is the form of the reply that the client prefers, `seconds` is how long it may take, `trace` is a
-    W3C traceparent. `administrator` says whether it came with a valid token.
+    W3C traceparent. `administrator` says whether it came with a valid token, `if_none_match` is that header field as it
+    came. `hold` counts octets that are about to be held for the client, all told, and raises Problem if they are too
+    many now.
     """
 
     path: PathT
@@ -53,28 +56,32 @@ class Call(Generic[PathT, QueryT, BodyT]):
     requester: str
     seconds: float
     trace: str
+    hold: Callable[[int], None]
     administrator: bool = False
+    if_none_match: str = ""
+    accepts_gzip: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The content of a successful response, in the media type of its call."""
+    """The content of a successful response, in the media type of its call. Without `status` it is the route's."""
 
     content: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
+    status: int | None = None
 
 
 Endpoint = Callable[[Call[Any, Any, Any]], Awaitable[Reply]]
 
 
 class Endpoints:
-    """One method for each route of the table, by the route's name.
+    """One method for each route, by the route's name.
 
     `describe` makes the encoded OpenAPI document. It is called when the document is first asked for: a worker that
     replaces a dead one has better things to do.
     """
 
-    def __init__(self, authority: Authority, describe: Callable[[], bytes]) -> None:
+    def __init__(self, authority: Peer, describe: Callable[[], bytes]) -> None:
         self._authority = authority
         self._described = functools.cache(describe)
         self.by_route: Mapping[str, Endpoint] = {

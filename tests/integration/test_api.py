@@ -24,6 +24,20 @@ pytestmark = pytest.mark.integration
 
 CSR = signing_request("a.test", "127.0.0.9", key=new_key())
 LIMIT = 4096
+CT_PATHS = (
+    "/ct/v1/add-chain",
+    "/ct/v1/add-pre-chain",
+    "/ct/v1/get-sth",
+    "/ct/v1/get-sth-consistency",
+    "/ct/v1/get-proof-by-hash",
+    "/ct/v1/get-entries",
+    "/ct/v1/get-roots",
+    "/ct/v1/get-entry-and-proof",
+    "/ct/checkpoint",
+    "/ct/tile/{level}/{tile}",
+    "/ct/tile/data/{tile}",
+    "/ct/issuer/{fingerprint}",
+)
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +107,7 @@ def test_the_description_names_every_path(api: RunningApi) -> None:
         "/v1/certificates/{serial}",
         "/v1/ca/roots",
         "/v1/openapi.json",
+        *CT_PATHS,
     }
 
 

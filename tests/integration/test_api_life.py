@@ -154,9 +154,23 @@ def test_too_many_requests_without_a_token_are_429_and_those_with_one_are_not(di
         answers = [api.ask("GET", "/v1/certificates", token=None) for _ in range(5)]
         assert [answer.status for answer in answers] == [401, 401, 401, 429, 429]
         assert answers[-1].headers["retry-after"] == "2"
-        assert api.ask("GET", "/v1/ca/roots", token=None).status == 429
+        assert api.ask("GET", "/v1/ca/roots", token="wrong").status == 429, (
+            "with a wrong token the route does not matter"
+        )
+        assert api.ask("GET", "/v1/ca/roots", token=None).status == 200
         assert issue(api) == 201
         assert api.count("trustchain_api_rejections_total", reason="rate-limited") == 3
+        probe(api)
+
+
+def test_what_needs_no_token_has_a_limit_of_its_own_on_both_interfaces_together(directory: Path) -> None:
+    with RunningApi(directory, public_rate=0.5, public_burst=4) as api:
+        crl = f"/crl/{api.authority.issuer_id}/0.crl"
+        assert [api.ask("GET", "/ct/v1/get-sth", token=None).status for _ in range(2)] == [200, 200]
+        assert [api.ask_plain("GET", crl).status for _ in range(3)] == [200, 200, 429]
+        assert api.ask("GET", "/ct/v1/get-sth", token=None).status == 429
+        assert api.ask("GET", "/v1/certificates", token=None).status == 401
+        assert api.ask("GET", "/ct/v1/get-sth").status == 200, "a valid token has its own limit"
         probe(api)
 
 

@@ -66,6 +66,7 @@ class Tree:
     mode: str = "development"
     monitoring_port: int = field(default_factory=free_port)
     api_port: int = field(default_factory=free_port)
+    http_port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
     started_in: float = 0.0
     _known: set[ProcessId] = field(default_factory=set)
@@ -87,9 +88,12 @@ class Tree:
 
     def command(self) -> list[str]:
         """The command line of `start`."""
-        overrides = {"monitoring.port": self.monitoring_port, "api.port": self.api_port, **self.settings}
+        overrides = {**self._ports(), **self.settings}
         sets = [part for key, value in overrides.items() for part in ("--set", f"{key}={value}")]
         return [*self.prefix, trustchain(), "run", "--mode", self.mode, "--data-dir", str(self.data_dir), *sets]
+
+    def _ports(self) -> dict[str, object]:
+        return {"monitoring.port": self.monitoring_port, "api.port": self.api_port, "api.http_port": self.http_port}
 
     @property
     def log_path(self) -> Path:
@@ -177,7 +181,7 @@ class Tree:
     def run(self, *arguments: str, check: bool = True, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
         """`trustchain ARGUMENTS --data-dir ...` with this tree's directory and ports."""
         command = [*self._enter(), trustchain(), *arguments, "--data-dir", str(self.data_dir)]
-        command += ["--set", f"monitoring.port={self.monitoring_port}", "--set", f"api.port={self.api_port}"]
+        command += [part for key, value in self._ports().items() for part in ("--set", f"{key}={value}")]
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, cwd="/")
         assert not check or done.returncode == 0, f"{command} exits {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done

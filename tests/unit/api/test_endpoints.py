@@ -8,6 +8,7 @@ import pytest
 from msgspec import UNSET, Struct
 
 from services.api.endpoints import Call, Endpoints, Reply, pem_text
+from services.api.endpoints_ct import CtEndpoints
 from services.api.parsing import JSON
 from services.api.problems import Problem
 from services.api.routes import (
@@ -15,11 +16,11 @@ from services.api.routes import (
     ROUTES,
     CertificateQuery,
     CertificateRequest,
-    NoParameters,
     OwnersProof,
     RevocationRequest,
     SerialPath,
 )
+from services.api.routing import NoParameters
 from services.ca.messages import (
     OWN_API,
     Certificate,
@@ -71,6 +72,7 @@ def answer(route: str, reply: Struct, **call: Any) -> tuple[Reply, tuple[Any, ..
         "requester": "administrator at 192.0.2.1",
         "seconds": 7.5,
         "trace": "00-trace",
+        "hold": lambda _: None,
     }
 
     async def answered() -> Reply:
@@ -81,7 +83,9 @@ def answer(route: str, reply: Struct, **call: Any) -> tuple[Reply, tuple[Any, ..
 
 def test_every_route_has_an_endpoint_and_every_endpoint_a_route() -> None:
     endpoints = Endpoints(Authority(CERTIFICATE), lambda: b"{}")  # type: ignore[arg-type]  # as above
-    assert set(endpoints.by_route) == {route.name for route in ROUTES}
+    log = CtEndpoints(Authority(CERTIFICATE))  # type: ignore[arg-type]  # as above
+    assert {*endpoints.by_route, *log.by_route} == {route.name for route in ROUTES}
+    assert not set(endpoints.by_route) & set(log.by_route)
 
 
 def test_issuance_passes_the_request_on_and_tells_where_the_certificate_is() -> None:

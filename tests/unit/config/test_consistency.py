@@ -77,6 +77,16 @@ def problems(*overrides: str) -> list[str]:
             ["api.port=9090"],
             "api.port: found 9090, expected a port of its own; monitoring.port has this one",
         ),
+        (
+            ["api.http_port=9090", "monitoring.enabled=false"],
+            ["api.http_port=9090"],
+            "api.http_port: found 9090, expected a port of its own; monitoring.port has this one",
+        ),
+        (
+            ["api.http_port=8442"],
+            ["api.http_port=8443"],
+            "api.http_port: found 8443, expected a port of its own; api.port has this one",
+        ),
     ],
 )
 def test_settings_that_contradict_each_other(fits: list[str], contradicts: list[str], expected: str) -> None:

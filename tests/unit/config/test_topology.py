@@ -33,8 +33,18 @@ def test_every_address_gets_a_listener_of_the_same_name() -> None:
         "monitoring": tuple(Listener(name="http", kind="tcp", address=a, port=9090) for a in ("127.0.0.1", "::1")),
         "ct": (Listener(name="rpc", kind="unix", path="/srv/tree/run/ct.sock"),),
         "ca": (Listener(name="rpc", kind="unix", path="/srv/tree/run/ca.sock"),),
-        "api": tuple(Listener(name="https", kind="tcp", address=a, port=9443) for a in ("127.0.0.1", "::1")),
+        "api": (
+            *(Listener(name="https", kind="tcp", address=a, port=9443) for a in ("127.0.0.1", "::1")),
+            *(Listener(name="http", kind="tcp", address=a, port=8080, prefix="http_") for a in ("127.0.0.1", "::1")),
+        ),
     }
+
+
+def test_production_answers_for_its_certificates_on_port_80_of_every_address() -> None:
+    production = load(None, "production", Path("/srv/tree"), (), {}).settings
+    (api,) = [service for service in topology(production) if service.name == "api"]
+    places = [(one.address, one.port) for one in api.listeners if one.name == "http"]
+    assert places == [("0.0.0.0", 80), ("::", 80)]
 
 
 def test_monitoring_can_be_switched_off() -> None:
