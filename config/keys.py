@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 
 from config.schema import Settings
 
+_SECRET: Final = re.compile(r"none|prompt|credential:[A-Za-z0-9][A-Za-z0-9._-]{0,127}|fd:([3-9]|[1-9][0-9]{1,4})")
 _LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -167,6 +168,10 @@ def _is_path(text: str) -> bool:
     return text.isprintable()
 
 
+def _is_file(text: str) -> bool:
+    return not text or (text.isprintable() and text.startswith("/"))
+
+
 @dataclass(frozen=True, slots=True)
 class _Kind:
     in_words: str
@@ -185,6 +190,9 @@ _KINDS: Final = {
         lambda text: _is_domain(text) or _is_network(text),
     ),
     "name": _Kind("a text of 1 to {max} printable characters without space around it", _is_name),
+    "label": _Kind("a text of at most {max} printable characters", str.isprintable),
+    "file": _Kind('the absolute path of a file, or ""', _is_file),
+    "secret": _Kind('"none", "credential:NAME", "fd:N" (3 or above) or "prompt"', lambda t: bool(_SECRET.fullmatch(t))),
     "path": _Kind("the path of a directory", _is_path),
 }
 

@@ -42,6 +42,8 @@ Domain = Annotated[str, of_kind("domain")]
 Host = Annotated[str, of_kind("host")]
 Zone = Annotated[str, of_kind("zone")]
 Directory = Annotated[str, of_kind("path", min_length=1, max_length=4095)]
+File = Annotated[str, of_kind("file", max_length=4095)]
+Secret = Annotated[str, of_kind("secret", max_length=255)]
 Addresses = Annotated[tuple[Address, ...], Meta(min_length=1, max_length=16)]
 Hosts = Annotated[tuple[Host, ...], Meta(max_length=64)]
 Zones = Annotated[tuple[Zone, ...], Meta(max_length=256)]
@@ -109,6 +111,14 @@ class Ca(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: Annotated[str, of_kind("name", min_length=1, max_length=48)] = "TrustChain"
     root_lifetime_days: Annotated[int, between(1, 36_500, "days")] = 3650
     intermediate_lifetime_days: Annotated[int, between(1, 36_500, "days")] = 1825
+    path_length: Annotated[int, between(0, 8)] = 0
+    permitted_names: Zones = ()
+    excluded_names: Zones = ()
+    post_quantum: bool = False
+    key_passphrase: Secret = "none"  # noqa: S105 - there is none
+    pkcs11_module: File = ""
+    pkcs11_token: Annotated[str, of_kind("label", max_length=32)] = ""
+    pkcs11_pin: Secret = "none"  # noqa: S105 - there is none
     default_profile: ProfileName = "tls-server"
     default_validity: Annotated[int, between(60, 34_560_000, "seconds")] = 86_400
     max_validity: Annotated[int, between(60, 34_560_000, "seconds")] = 7_776_000

@@ -11,7 +11,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -21,14 +21,14 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from services.ca import csr, names, profile
-from services.ca.hierarchy import Issuer, signing_hash
-from services.ca.messages import OWN_API, IssueRequest, Refusal
+from services.ca.hierarchy import Issuer
+from services.ca.messages import OWN_API, IssueRequest
+from services.ca.name_constraints import NameConstraints, covered_by_constraints
 from services.ca.names import Name, NamePolicy
 from services.ca.profile import Lifetimes, Profile, Validity
 from services.ca.public_keys import CertifiedKey
+from services.ca.signing_keys import signing_hash
 
-SERIAL_OCTETS: Final = 16
-MAX_SERIAL_OCTETS: Final = 20
 MAX_COMMON_NAME: Final = 64  # ub-common-name of RFC 5280, appendix A.1
 
 
@@ -61,31 +61,18 @@ class Decision:
         return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, first)])
 
 
-def new_serial(random_octets: Callable[[int], bytes]) -> int:
-    """A serial number from a cryptographic random source. Its first octet is not zero: all have the same length."""
-    while True:
-        octets = random_octets(SERIAL_OCTETS)
-        if octets[0]:
-            return int.from_bytes(octets, "big")
-
-
-def serial_text(serial: int) -> str:
-    """Lower-case hexadecimal, two digits for each octet."""
-    return serial.to_bytes(max(1, -(-serial.bit_length() // 8)), "big").hex()
-
-
-def parse_serial(text: str) -> int:
-    """Read hexadecimal of either case, with or without leading zeros and colons. Raises Refusal("malformed")."""
-    digits = text.replace(":", "")
-    if not 0 < len(digits) <= 2 * MAX_SERIAL_OCTETS or not set(digits) <= set("0123456789abcdefABCDEF"):
-        raise Refusal("malformed", "serial", f"{text[:64]!r} is not a serial number: 1 to 40 hexadecimal digits are")
-    return int(digits, 16)
-
-
-def decide(request: IssueRequest, rules: Rules, issuer: Validity, now: int, serial: int) -> Decision:
+def decide(
+    request: IssueRequest,
+    rules: Rules,
+    issuer: Validity,
+    now: int,
+    serial: int,
+    constraints: Sequence[NameConstraints] = (),
+) -> Decision:
     """Whether this request gets a certificate, and which. `now` is in seconds since the Unix epoch.
 
-    Raises Refusal, and IssuerNotValid when `issuer` is not valid at `now`.
+    `issuer` and `constraints` are those of the issuing certificate. Raises Refusal, and IssuerNotValid when `issuer` is
+    not valid at `now`.
     """
     chosen = profile.select(request.profile if request.profile is not None else rules.default_profile)
     validity = profile.decide_validity(request.validity_seconds, rules.lifetimes, issuer, now)
@@ -95,6 +82,7 @@ def decide(request: IssueRequest, rules: Rules, issuer: Validity, now: int, seri
     if request.requester != OWN_API:
         for name in certified:
             rules.policy.check(name)
+    covered_by_constraints(certified, constraints)
     return Decision(serial, chosen, certified, wanted.public_key, validity, request.requester)
 
 

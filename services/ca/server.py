@@ -20,17 +20,20 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, TypeVar
 
+from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 
 from config.schema import Ca
 from services.ca import hierarchy, issuance, keys, listing
+from services.ca.hierarchy import Hierarchy, Issuer
 from services.ca.installation import Installation
-from services.ca.issuance import Decision, Rules, new_serial, parse_serial, serial_text
+from services.ca.issuance import Decision, Rules
 from services.ca.messages import (
     Certificate,
     CertificatePage,
@@ -44,6 +47,7 @@ from services.ca.messages import (
 from services.ca.metrics import AuthorityMetrics
 from services.ca.names import NamePolicy
 from services.ca.profile import IssuerNotValid, Lifetimes
+from services.ca.serials import new_serial, parse_serial, serial_text
 from services.ca.storage import Issued, Reservation
 from services.errors import ConfigurationError, ProbeFailed, Unavailable
 from services.rpc_server import Call
@@ -71,16 +75,17 @@ class CertificateAuthority:
         self._log = log
         self._now = now
         self._random_octets = random_octets
-        issuer = self._hierarchy.issuer
-        self._issuer_serial = serial_text(issuer.certificate.serial_number)
-        self._chains = {self._issuer_serial: [keys.pem(certificate).decode("ascii") for certificate in issuer.chain]}
-        self._roots = Roots(certificates=[keys.pem(self._hierarchy.root).decode("ascii")])
         self._unfinished = 0
         self._finishing: set[asyncio.Task[Any]] = set()
 
+    def adopt(self, hierarchy: Hierarchy) -> None:
+        """Issue with this hierarchy from now on. What is in flight is finished with the issuer that it began with."""
+        self._hierarchy = hierarchy
+        self._metrics.show_expiry(hierarchy, self._now())
+
     async def start(self) -> None:
         """Show the state that was found."""
-        self._metrics.show_expiry(self._hierarchy)
+        self._metrics.show_expiry(self._hierarchy, self._now())
         self._count_unfinished(await self._storage.unfinished())
         if self._unfinished:
             self._log.info("serial numbers are on record without a certificate", count=self._unfinished)
@@ -88,26 +93,29 @@ class CertificateAuthority:
     async def issue(self, request: IssueRequest, _call: Call) -> Certificate:
         """Issue one certificate. Raises Refusal; Unavailable (StorageUnavailable) when it may be tried again."""
         with self._metrics.request():
-            return await self._finish(self._commit(self._decide(request)))
+            issuer = self._hierarchy.active()
+            return await self._finish(self._commit(self._decide(request, issuer), issuer))
 
-    def _decide(self, request: IssueRequest) -> Decision:
+    def _decide(self, request: IssueRequest, issuer: Issuer) -> Decision:
         serial = new_serial(self._random_octets)
         try:
             with self._metrics.counting_refusals():
-                return issuance.decide(request, self._rules, self._hierarchy.issuer.validity, self._now(), serial)
+                return issuance.decide(
+                    request, self._rules, issuer.validity, self._now(), serial, constraints=issuer.constraints
+                )
         except Refusal as refusal:
             self._log.info("refused", reason=str(refusal), requester=request.requester)
             raise
         except IssuerNotValid as error:
-            raise Unavailable(self._issuer_trouble() or str(error)) from error
+            raise Unavailable(self._issuer_trouble(issuer) or str(error)) from error
 
-    async def _commit(self, decision: Decision) -> Certificate:
-        reservation = self._reservation(decision)
+    async def _commit(self, decision: Decision, issuer: Issuer) -> Certificate:
+        reservation = self._reservation(decision, issuer)
         # Before anything is signed: a certificate that nobody knows of cannot be revoked, and a serial number that is
         # not on record could be used again.
         row = await self._timed("reserve", self._storage.reserve(reservation))
         self._count_unfinished(self._unfinished + 1)
-        certificate = self._sign(decision)
+        certificate = self._sign(decision, issuer)
         issued_at = self._now()
         # Before anybody is told: what a client holds must be here after any crash.
         await self._timed("store", self._storage.store(row, certificate, issued_at))
@@ -143,16 +151,17 @@ class CertificateAuthority:
     async def roots(self, _request: GetRoots, _call: Call) -> Roots:
         """The trust anchors."""
         with self._metrics.query("roots"):
-            return self._roots
+            return Roots(certificates=[*map(_pem, self._hierarchy.trusted())])
 
     async def probe(self) -> None:
         """Issue nothing, but do all that issuing needs: a valid issuer, a signature that verifies, a durable write."""
-        if trouble := self._issuer_trouble():
-            raise ProbeFailed("environment", trouble)
-        try:
-            hierarchy.prove(self._hierarchy.issuer)
-        except InvalidSignature:
-            raise ProbeFailed("own", "a signature by the intermediate key does not verify") from None
+        for issuer in map(self._hierarchy.active, self._hierarchy.kinds):
+            if trouble := self._issuer_trouble(issuer):
+                raise ProbeFailed("environment", trouble)
+            try:
+                hierarchy.prove(issuer)
+            except InvalidSignature:
+                raise ProbeFailed("own", "a signature by the intermediate key does not verify") from None
         await self._storage.probe()
 
     async def finish(self) -> None:
@@ -164,10 +173,10 @@ class CertificateAuthority:
         """Close the record."""
         await self._storage.close()
 
-    def _reservation(self, decision: Decision) -> Reservation:
+    def _reservation(self, decision: Decision, issuer: Issuer) -> Reservation:
         return Reservation(
             serial=serial_text(decision.serial),
-            issuer=self._issuer_serial,
+            issuer=issuer.id,
             profile=decision.profile.name,
             subject=decision.subject.rfc4514_string(),
             names=tuple(name.text for name in decision.names),
@@ -177,9 +186,9 @@ class CertificateAuthority:
             reserved_at=self._now(),
         )
 
-    def _sign(self, decision: Decision) -> bytes:
+    def _sign(self, decision: Decision, issuer: Issuer) -> bytes:
         started = time.monotonic_ns()
-        certificate = issuance.sign(decision, self._hierarchy.issuer)
+        certificate = issuance.sign(decision, issuer)
         self._metrics.sign.record(time.monotonic_ns() - started)
         return certificate.public_bytes(serialization.Encoding.DER)
 
@@ -187,7 +196,7 @@ class CertificateAuthority:
         return Certificate(
             serial=issued.serial,
             certificate=ssl.DER_cert_to_PEM_cert(issued.certificate),
-            chain=self._chains.get(issued.issuer, []),
+            chain=[*self._chain(issued.issuer)],
             not_before=issued.not_before,
             not_after=issued.not_after,
             profile=issued.profile,
@@ -196,6 +205,10 @@ class CertificateAuthority:
             issued_at=issued.issued_at,
             status="valid" if self._now() <= issued.not_after else "expired",
         )
+
+    def _chain(self, issuer_id: str) -> Iterable[str]:
+        issuer = self._hierarchy.issuers.get(issuer_id)
+        return () if issuer is None else map(_pem, issuer.chain_at(self._now()))
 
     async def _finish(self, work: Coroutine[Any, Any, T]) -> T:
         """Do the work to its end, whether or not the caller still waits for it."""
@@ -219,17 +232,25 @@ class CertificateAuthority:
         self._unfinished = count
         self._metrics.unfinished.set(count)
 
-    def _issuer_trouble(self) -> str | None:
-        """Why the intermediate cannot issue now, in the operator's terms."""
-        validity, now = self._hierarchy.issuer.validity, self._now()
+    def _issuer_trouble(self, issuer: Issuer) -> str | None:
+        """Why an intermediate cannot issue now, in the operator's terms."""
+        validity, now = issuer.validity, self._now()
         if now > validity.not_after:
-            return f"the intermediate certificate expired on {_date(validity.not_after)}: replace it"
+            return (
+                f"the intermediate certificate expired on {_date(validity.not_after)}: replace it with "
+                "`trustchain ca rotate intermediate`"
+            )
         if now < validity.not_before:
             return (
                 f"the intermediate certificate is valid from {_date(validity.not_before)} on, and the clock of this "
                 f"host says {_date(now)}: set the clock"
             )
         return None
+
+
+@lru_cache(maxsize=256)
+def _pem(certificate: x509.Certificate) -> str:
+    return keys.pem(certificate).decode("ascii")
 
 
 def rules_of(ca: Ca) -> Rules:

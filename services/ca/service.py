@@ -6,8 +6,9 @@ import os
 import time
 from typing import Final
 
-from services.ca import messages
-from services.ca.installation import open_installation
+from services.ca import ceremony_messages, messages
+from services.ca.ceremonies import Ceremonies
+from services.ca.installation import hierarchy_files, open_installation
 from services.ca.metrics import AuthorityMetrics
 from services.ca.server import CertificateAuthority, rules_of
 from services.rpc_server import Handler, Server
@@ -19,8 +20,9 @@ LISTENER: Final = "rpc"
 class CaService:
     """What the worker runs."""
 
-    def __init__(self, authority: CertificateAuthority, server: Server) -> None:
+    def __init__(self, authority: CertificateAuthority, ceremonies: Ceremonies, server: Server) -> None:
         self._authority = authority
+        self._ceremonies = ceremonies
         self._server = server
 
     async def probe(self) -> None:
@@ -30,6 +32,7 @@ class CaService:
     async def drain(self) -> None:
         """Accept no more calls, answer those in flight, and get what was begun on record."""
         await self._server.drain()
+        await self._ceremonies.finish()
         await self._authority.finish()
 
     async def close(self) -> None:
@@ -41,7 +44,8 @@ class CaService:
 async def build(worker: Worker) -> CaService:
     """Open the authority, or create it, and answer calls. Raises ConfigurationError and StorageUnavailable."""
     rules = rules_of(worker.settings.ca)
-    installation = await open_installation(worker.settings, unix_seconds, worker.log)
+    files = hierarchy_files(worker.settings)
+    installation = await open_installation(worker.settings, unix_seconds, worker.log, files)
     authority = CertificateAuthority(
         installation=installation,
         rules=rules,
@@ -51,16 +55,21 @@ async def build(worker: Worker) -> CaService:
         random_octets=os.urandom,
     )
     await authority.start()
+    ceremonies = Ceremonies(
+        worker.settings, installation.hierarchy, files, (authority.adopt,), worker.log, unix_seconds
+    )
     handlers: dict[str, Handler] = {
         "issue": authority.issue,
         "get": authority.get,
         "list": authority.list,
         "roots": authority.roots,
+        **{name: getattr(ceremonies, name) for name in ceremony_messages.METHODS},
     }
-    methods = {name: (request, handlers[name]) for name, (request, _) in messages.METHODS.items()}
+    known = {**messages.METHODS, **ceremony_messages.METHODS}
+    methods = {name: (request, handlers[name]) for name, (request, _) in known.items()}
     server = Server(worker.sockets[LISTENER], methods)
     server.start()
-    return CaService(authority, server)
+    return CaService(authority, ceremonies, server)
 
 
 def unix_seconds() -> int:

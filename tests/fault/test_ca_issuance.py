@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from services.ca.issuance import serial_text
 from services.ca.messages import Certificate, IssueRequest
+from services.ca.serials import serial_text
 from services.errors import RemoteError
 from services.rpc_client import Client
 from tests.fault.ca_process import STEPS

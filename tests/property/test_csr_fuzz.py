@@ -9,10 +9,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.ca import csr, listing, names
-from services.ca.issuance import decide, parse_serial, serial_text, sign
+from services.ca.issuance import decide, sign
 from services.ca.listing import Position
 from services.ca.messages import MAX_CSR_BYTES, ListCertificates, Refusal
 from services.ca.names import NameKind
+from services.ca.serials import parse_serial, serial_text
 from tests.unit.ca.applicants import der, dns, ip, p256_key, pem, request, resigned, rsa_key
 from tests.unit.ca.authorities import NOW, asked, hierarchy_of, rules
 

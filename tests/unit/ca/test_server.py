@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from services.ca.messages import (
     Refusal,
 )
 from services.ca.metrics import FAMILIES, AuthorityMetrics
+from services.ca.serials import serial_text
 from services.ca.server import CertificateAuthority, rules_of
 from services.ca.storage import Storage
 from services.errors import ConfigurationError, ProbeFailed, StorageUnavailable, Unavailable
@@ -130,7 +132,7 @@ def test_the_serial_number_is_on_record_before_anything_is_signed(
                 lambda connection: connection.execute("SELECT serial, state FROM certificates").fetchall()
             )
             seen.append(rows)
-            assert rows == [(issuance.serial_text(decision.serial), "reserved")]
+            assert rows == [(serial_text(decision.serial), "reserved")]
             return sign(decision, issuer)
 
         monkeypatch.setattr(issuance, "sign", spying)
@@ -280,14 +282,14 @@ def test_the_probe_passes_and_leaves_no_row(tmp_path: Path) -> None:
 def test_the_probe_fails_for_its_own_cause_when_signatures_do_not_verify(tmp_path: Path) -> None:
     made = hierarchy_of()
     foreign = ec.generate_private_key(ec.SECP256R1())
-    issuer = Issuer(made.issuer.certificate, foreign, made.issuer.key_identifier, made.issuer.chain)
+    issuer = replace(made.issuer, private_key=foreign)
 
     async def test(host: Host) -> None:
         with pytest.raises(ProbeFailed, match="does not verify") as caught:
             await host.authority.probe()
         assert caught.value.cause == "own"
 
-    on_host(tmp_path, test, Hierarchy(made.root, made.root_key, issuer))
+    on_host(tmp_path, test, Hierarchy(made.roots, {issuer.id: issuer}))
 
 
 def test_the_probe_tells_of_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
