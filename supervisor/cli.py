@@ -34,6 +34,7 @@ COMMANDS: Final = MappingProxyType(
         "root": "services.cli:root",
         "issue": "services.cli:issue",
         "certs": "services.cli:certs",
+        "ca": "services.cli_ca:ca",
     }
 )
 """MODULE:ATTRIBUTE of each sub-command."""

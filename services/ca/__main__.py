@@ -5,9 +5,13 @@ from __future__ import annotations
 import cryptography.hazmat.backends.openssl.backend  # noqa: F401 - else imported after the fork, by the first signature
 
 from config.inheritance import Inheritance
+from services.ca.keyring import warm_up
 from services.ca.metrics import FAMILIES
 from services.ca.service import build
 from services.worker import run
+
+# In the fork server, once: else the library gathers its algorithms in every worker, 4 ms before it can answer.
+warm_up()
 
 
 def main(inheritance: Inheritance) -> None:

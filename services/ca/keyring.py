@@ -19,7 +19,7 @@ from services.ca.hierarchy import Kind
 from services.ca.hierarchy_document import KeyPlace
 from services.ca.key_files import UnreadableKey, WrongPassphrase
 from services.ca.public_keys import RSA_EXPONENT
-from services.ca.signing_keys import SigningKey, token_uri
+from services.ca.signing_keys import SigningKey, prove, token_uri
 from services.errors import ConfigurationError
 
 KEY_FILE: Final = "key.pem"
@@ -85,6 +85,12 @@ def generate(key_type: KeyType) -> SigningKey:
     if key_type == "rsa3072":
         return rsa.generate_private_key(RSA_EXPONENT, 3072)
     return ec.generate_private_key(ec.SECP256R1())
+
+
+def warm_up() -> None:
+    """Do once what every start does with keys, so that the cryptographic library has prepared itself for it."""
+    key = key_files.parse_key(key_files.pkcs8(generate("p256"), None), None)
+    prove(key, key.public_key())
 
 
 def place_of(key: SigningKey | None) -> KeyPlace:

@@ -22,8 +22,10 @@ from services.ca.signing_keys import spki
 from services.errors import ConfigurationError, StorageUnavailable
 from tests.unit.ca.authorities import KEY_TYPES, NOW, hierarchy_of, rotated
 
-PLACES = ("root/certificate.pem", "root/key.pem", "intermediate/certificate.pem", "intermediate/key.pem")
-PLACES += ("intermediate/chain.pem",)
+PLACES = (
+    *("root/certificate.pem", "root/key.pem"),
+    *("intermediate/certificate.pem", "intermediate/key.pem", "intermediate/chain.pem"),
+)
 
 
 @pytest.fixture
