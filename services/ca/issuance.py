@@ -5,8 +5,8 @@ Rules:
   on the decision and the issuer alone: of the request, only the public key and checked names get into it.
 - A serial number is 128 random bits, positive, at most 20 octets (RFC 5280, section 4.1.2.2), and comes from outside:
   it is on record before anything is signed with it.
-- The subject is the first name as common name, or empty when that is too long for one; the alternative names are
-  critical exactly when the subject is empty (RFC 5280, section 4.2.1.6).
+- The subject is the first name as common name, or empty when that is too long for one, or an address under name
+  constraints; the alternative names are critical exactly when it is empty (RFC 5280, section 4.2.1.6).
 """
 
 from __future__ import annotations
@@ -51,12 +51,14 @@ class Decision:
     public_key: CertifiedKey
     validity: Validity
     requester: str
+    constrained: bool = False  # by name constraints of the issuing certificate
 
     @property
     def subject(self) -> x509.Name:
         """The subject of the certificate; empty when its first name is no common name."""
         first = self.names[0].text
-        if len(first) > MAX_COMMON_NAME:
+        # OpenSSL takes an IPv4 address in the common name for a DNS name, which the constraints do not permit.
+        if len(first) > MAX_COMMON_NAME or (self.constrained and self.names[0].kind == "ip"):
             return x509.Name([])
         return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, first)])
 
@@ -83,7 +85,7 @@ def decide(
         for name in certified:
             rules.policy.check(name)
     covered_by_constraints(certified, constraints)
-    return Decision(serial, chosen, certified, wanted.public_key, validity, request.requester)
+    return Decision(serial, chosen, certified, wanted.public_key, validity, request.requester, bool(constraints))
 
 
 def to_be_signed(decision: Decision, issuer: Issuer) -> x509.CertificateBuilder:

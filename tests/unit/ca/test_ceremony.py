@@ -106,7 +106,7 @@ def test_a_new_intermediate_issues_and_the_old_one_stays_for_status(kind: Kind) 
     assert after.issuers[old.id].private_key is old.private_key
     assert (new.state, new.since) == ("active", LATER)
     assert after.active_root(kind) == before.active_root(kind)
-    other = "post-quantum" if kind == "classical" else "classical"
+    other: Kind = "post-quantum" if kind == "classical" else "classical"
     assert after.active(other) == before.active(other)
 
 
