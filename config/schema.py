@@ -46,6 +46,8 @@ Directory = Annotated[str, of_kind("path", min_length=1, max_length=4095)]
 OptionalDirectory = Annotated[str, of_kind("optional path", max_length=4095)]
 ProfileName = Annotated[str, of_kind("profile", min_length=1, max_length=48)]
 HttpUrl = Annotated[str, of_kind("HTTP URL", max_length=255)]
+OptionalFile = Annotated[str, of_kind("optional file", max_length=4095)]
+Secret = Annotated[str, of_kind("secret", max_length=255)]
 Addresses = Annotated[tuple[Address, ...], Meta(min_length=1, max_length=16)]
 Hosts = Annotated[tuple[Host, ...], Meta(max_length=64)]
 Files = Annotated[tuple[File, ...], Meta(max_length=64)]
@@ -114,6 +116,14 @@ class Ca(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: Annotated[str, of_kind("name", min_length=1, max_length=48)] = "TrustChain"
     root_lifetime_days: Annotated[int, between(1, 36_500, "days")] = 3650
     intermediate_lifetime_days: Annotated[int, between(1, 36_500, "days")] = 1825
+    path_length: Annotated[int, between(0, 8)] = 0
+    permitted_names: Zones = ()
+    excluded_names: Zones = ()
+    post_quantum: bool = False
+    key_passphrase: Secret = "none"  # noqa: S105 - there is none
+    pkcs11_module: OptionalFile = ""
+    pkcs11_token: Annotated[str, of_kind("label", max_length=32)] = ""
+    pkcs11_pin: Secret = "none"
     default_profile: ProfileName = "tls-server"
     profiles_dir: OptionalDirectory = ""
     default_validity: Annotated[int, between(60, 34_560_000, "seconds")] = 86_400

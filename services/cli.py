@@ -24,13 +24,15 @@ from config.schema import Settings
 from services.ca.messages import MAX_PAGE, Certificate, CertificatePage, RevocationReason, Revoked
 from services.cli_client import ApiClient, CommandError, no_root
 
+_PEM_END: Final = "-----END CERTIFICATE-----"
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
 MAX_SERIAL_DIGITS: Final = 40
 
 
-def _told(command: Callable[P, R]) -> Callable[P, R]:
+def told(command: Callable[P, R]) -> Callable[P, R]:
     """Turn a CommandError into a message and exit code 1."""
 
     @functools.wraps(command)
@@ -46,16 +48,17 @@ def _told(command: Callable[P, R]) -> Callable[P, R]:
 @click.command()
 @click.option("--fingerprint", is_flag=True, help="Print its path and SHA-256 fingerprint instead.")
 @settings_options
-@_told
+@told
 def root(loaded: Loaded, fingerprint: bool) -> None:
-    """Print the root certificate that clients have to trust."""
+    """Print the root certificates that clients have to trust, the active one first."""
     path = loaded.settings.paths.root_certificate
     pem = _root_pem(loaded.settings)
     if not fingerprint:
         click.echo(pem, nl=not pem.endswith("\n"))
         return
     click.echo(path)
-    click.echo(f"SHA-256 fingerprint: {sha256(ssl.PEM_cert_to_DER_cert(pem)).digest().hex(':').upper()}")
+    first, end, _ = pem.partition(_PEM_END)  # those that follow are earlier roots
+    click.echo(f"SHA-256 fingerprint: {sha256(ssl.PEM_cert_to_DER_cert(first + end)).digest().hex(':').upper()}")
 
 
 def _root_pem(settings: Settings) -> str:
@@ -80,7 +83,7 @@ def _root_pem(settings: Settings) -> str:
 )
 @click.option("--force", is_flag=True, help="Replace files that are in DIR already.")
 @settings_options
-@_told
+@told
 def issue(loaded: Loaded, **options: Any) -> None:
     """Create a key, have it certified, and write key.pem, certificate.pem, chain.pem and fullchain.pem to DIR."""
     from services.cli_issue import Order, carry_out  # noqa: PLC0415 - loads cryptography; the other commands start faster
@@ -101,7 +104,7 @@ def issue(loaded: Loaded, **options: Any) -> None:
     "--reason", type=click.Choice(get_args(RevocationReason)), default="unspecified", show_default=True, help="Why."
 )
 @settings_options
-@_told
+@told
 def revoke(loaded: Loaded, serial: str, reason: str) -> None:
     """Revoke the certificate with this serial number, for ever."""
     path = f"/v1/certificates/{_serial(serial)}/revoke"
@@ -127,7 +130,7 @@ def _serial(text: str) -> str:
 @click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="At most this many.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document, certificates included.")
 @settings_options
-@_told
+@told
 def certs(loaded: Loaded, name: str | None, profile: str | None, status: str | None, limit: int, as_json: bool) -> None:
     """List the certificates that were issued, newest first."""
     filters = {"name": name, "profile": profile, "status": status}

@@ -35,6 +35,7 @@ COMMANDS: Final = MappingProxyType(
         "issue": "services.cli:issue",
         "certs": "services.cli:certs",
         "revoke": "services.cli:revoke",
+        "ca": "services.cli_ca:ca",
     }
 )
 """MODULE:ATTRIBUTE of each sub-command."""

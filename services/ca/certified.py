@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
-from services.ca.issuance import serial_text
+from services.ca.serials import serial_text
 from services.ct import der as tlv
 from services.ct.der import DerError
 

@@ -24,8 +24,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPublicKeyTypes
 
 from services.ca import revocation
-from services.ca.hierarchy import SigningKey, signing_hash
 from services.ca.messages import RevocationReason
+from services.ca.signing_keys import SigningKey, signing_hash
 from services.ca.status_urls import partition_in
 
 MILLISECONDS: Final = 1000

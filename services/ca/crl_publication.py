@@ -99,6 +99,10 @@ class CrlPublication:
         self._unwritten: set[ListKey] = set()
         self._trouble: dict[ListKey, Exception] = {}
 
+    def sign_with(self, signings: Mapping[str, Signing]) -> None:
+        """Sign the lists of these authorities from now on."""
+        self._signings = signings
+
     def get(self, key: ListKey) -> Published | None:
         """The newest list of a partition."""
         return self._published.get(key)

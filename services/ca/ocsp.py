@@ -25,9 +25,10 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from services.ca import revocation, signatures
-from services.ca.hierarchy import Issuer, SigningKey, signing_hash
+from services.ca.hierarchy import Issuer
 from services.ca.messages import MAX_OCSP_REQUEST_OCTETS, RevocationReason
 from services.ca.profile import Validity
+from services.ca.signing_keys import SigningKey, signing_hash
 
 MAX_SERIAL_OCTETS: Final = 20
 Failure = Literal["malformed_request", "unauthorized", "try_later"]

@@ -8,16 +8,16 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Final
 
-from cryptography.hazmat.primitives.serialization import Encoding
-
 from config.problems import ConfigError
 from config.profile_files import load_profiles
 from config.schema import Settings
-from services.ca import crl_takeover, messages
+from services.ca import ceremony_messages, crl_takeover, messages
 from services.ca.authorities import Authorities, authorities_of
+from services.ca.ceremonies import Ceremonies
 from services.ca.crl_files import CrlFiles
 from services.ca.crl_publication import CrlPublication, signings_of
-from services.ca.installation import open_installation
+from services.ca.hierarchy import Hierarchy
+from services.ca.installation import hierarchy_files, open_installation
 from services.ca.metrics import AuthorityMetrics
 from services.ca.responders import Responders
 from services.ca.rules import Rules
@@ -38,9 +38,16 @@ LOG_SHARE: Final = 0.5  # of the time for a probe: so that a log that hangs is f
 class CaService:
     """What the worker runs."""
 
-    def __init__(self, authority: CertificateAuthority, status: CertificateStatusService, server: Server) -> None:
+    def __init__(
+        self,
+        authority: CertificateAuthority,
+        status: CertificateStatusService,
+        ceremonies: Ceremonies,
+        server: Server,
+    ) -> None:
         self._authority = authority
         self._status = status
+        self._ceremonies = ceremonies
         self._server = server
 
     async def probe(self) -> None:
@@ -51,6 +58,7 @@ class CaService:
     async def drain(self) -> None:
         """Accept no more calls, answer those in flight, and get what was begun on record."""
         await self._server.drain()
+        await self._ceremonies.finish()
         await self._authority.finish()
         await self._status.finish()
 
@@ -63,8 +71,9 @@ class CaService:
 async def build(worker: Worker) -> CaService:
     """Open the authority, or create it, and answer calls. Raises ConfigurationError and StorageUnavailable."""
     rules = rules_of(worker.settings)
-    installation = await open_installation(worker.settings, unix_seconds, worker.log)
-    roots = [installation.hierarchy.root.public_bytes(Encoding.DER)]
+    files = hierarchy_files(worker.settings)
+    installation = await open_installation(worker.settings, unix_seconds, worker.log, files)
+    roots = installation.hierarchy.anchors()
     probe_seconds = worker.probe_timeout * LOG_SHARE
     metrics = AuthorityMetrics(worker.metrics, rules.profiles)
     authority = CertificateAuthority(
@@ -79,6 +88,14 @@ async def build(worker: Worker) -> CaService:
     await authority.start()
     authorities = authorities_of(installation.hierarchy, worker.settings.ca.crl_partitions)
     status = await open_status(worker, authorities, installation.storage.status(), metrics.counting_refusals)
+
+    def adopt(hierarchy: Hierarchy) -> None:
+        # Status first: whatever a new issuer certifies points to lists and answers that have to be there.
+        changed = authorities_of(hierarchy, worker.settings.ca.crl_partitions)
+        status.adopt(changed, signings_of(changed, worker.settings))
+        authority.adopt(hierarchy)
+
+    ceremonies = Ceremonies(worker.settings, installation.hierarchy, files, (adopt,), worker.log, unix_seconds)
     handlers: dict[str, Handler] = {
         "issue": authority.issue,
         "get": authority.get,
@@ -88,11 +105,13 @@ async def build(worker: Worker) -> CaService:
         "crl": status.crl,
         "ocsp": status.ocsp,
         "issuer_certificate": status.issuer_certificate,
+        **{name: getattr(ceremonies, name) for name in ceremony_messages.METHODS},
     }
-    methods = {name: (request, handlers[name]) for name, (request, _) in messages.METHODS.items()}
+    known = {**messages.METHODS, **ceremony_messages.METHODS}
+    methods = {name: (request, handlers[name]) for name, (request, _) in known.items()}
     server = Server(worker.sockets[LISTENER], methods)
     server.start()
-    return CaService(authority, status, server)
+    return CaService(authority, status, ceremonies, server)
 
 
 async def open_status(

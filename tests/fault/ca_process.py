@@ -29,11 +29,11 @@ from config.schema import Server, Settings
 from monitoring.metrics import Metrics
 from services.ca import keys, signing
 from services.ca.certification import Logged
-from services.ca.hierarchy import SigningKey
 from services.ca.installation import open_installation
-from services.ca.issuance import serial_text
 from services.ca.metrics import families
+from services.ca.serials import serial_text
 from services.ca.service import build, rules_of, unix_seconds
+from services.ca.signing_keys import SigningKey
 from services.ca.storage import Reservation, Storage
 from services.ca.transparency import TransparencyLog
 from services.ct.messages import SignedCertificateTimestamp
@@ -101,7 +101,7 @@ def watch_issuance(fate: Fate, signed: Path) -> None:
         fate.reached("after-store")
 
     Storage.reserve, Storage.store = watched_reserve, watched_store  # type: ignore[method-assign]
-    TransparencyLog.add = watched_add  # type: ignore[method-assign]
+    TransparencyLog.add = watched_add  # type: ignore[method-assign, assignment]
     signing.certificate = watched_sign
 
 
@@ -135,11 +135,11 @@ def first_starts(directory: Path) -> None:
         before = _hierarchy(directory)
         _demand(_in_a_fork(partial(_start, directory)) == 0, f"the start after death {number} failed")
         after = _hierarchy(directory)
-        _demand(len(after) == 4, f"after death {number} the hierarchy has {sorted(after)}")
+        _demand(len(after) == 6, f"after death {number} the hierarchy has {sorted(after)}")
         _demand(before in ({}, after), f"after death {number} the next start changed the hierarchy")
         root = settings_in(directory).paths.root_certificate.read_bytes()
-        _demand(root == after["root.pem"], f"after death {number} the clients' root is another one")
-        left = [path.name for path in (directory / "data" / "ca").iterdir() if path.name.startswith(".")]
+        _demand(root in after.values(), f"after death {number} the clients' root is another one")
+        left = [path.name for path in (directory / "data" / "ca").rglob(".*")]
         _demand(not left, f"after death {number} {left} are left")
         _say(f"{number} {'kept' if before else 'began anew'}")
     _say(f"done {number - 1}")
@@ -175,8 +175,14 @@ def _die_at_call(number: int) -> None:
 
 
 def _hierarchy(directory: Path) -> dict[str, bytes]:
-    found = directory / "data" / "ca" / "hierarchy"
-    return {path.name: path.read_bytes() for path in found.iterdir()} if found.exists() else {}
+    """What is committed: the document and the authorities that it names, under whichever names they are yet."""
+    ca_dir = directory / "data" / "ca"
+    document = ca_dir / "hierarchy.json"
+    if not document.exists():
+        return {}
+    files = (path for path in (ca_dir / "authorities").rglob("*.pem"))
+    found = {f"{path.parent.name.removeprefix('.')}/{path.name}": path.read_bytes() for path in files}
+    return {"hierarchy.json": document.read_bytes(), **found}
 
 
 def _in_a_fork(run: Callable[[], None]) -> int:

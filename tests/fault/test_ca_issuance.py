@@ -22,9 +22,9 @@ import msgspec
 import pytest
 from cryptography import x509
 
-from services.ca.issuance import serial_text
 from services.ca.messages import Certificate, GetRoots, IssueRequest, Roots
 from services.ca.precertificate import embedded_scts
+from services.ca.serials import serial_text
 from services.ct.messages import SignedCertificateTimestamp
 from services.errors import RemoteError, Unavailable
 from services.rpc_client import Client

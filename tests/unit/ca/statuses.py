@@ -7,20 +7,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives import serialization
 from cryptography.x509 import ocsp as x509_ocsp
 
 from config.schema import Ca, Server, Settings
 from monitoring.metrics import Metrics
-from services.ca import crl, crl_takeover, issuance, ocsp
+from services.ca import crl, crl_takeover, issuance, ocsp, signing
 from services.ca.authorities import Authorities, authorities_of
 from services.ca.crl_files import CrlFiles
 from services.ca.crl_publication import CrlPublication, signings_of
 from services.ca.hierarchy import Hierarchy
-from services.ca.issuance import serial_text
 from services.ca.messages import OcspAnswer, OcspQuery, RevocationProof, Revoke, Revoked
-from services.ca.metrics import FAMILIES
+from services.ca.metrics import families
 from services.ca.responders import Responders
+from services.ca.serials import new_serial, serial_text
 from services.ca.status import CertificateStatusService
 from services.ca.status_metrics import StatusMetrics
 from services.ca.status_storage import StatusStorage
@@ -29,7 +28,7 @@ from services.ca.surroundings import Surroundings
 from services.database import Database
 from services.rpc_server import Call
 from tests.unit.ca.applicants import ApplicantKey, dns, pem, request
-from tests.unit.ca.authorities import NOW, asked, hierarchy_of, rules
+from tests.unit.ca.authorities import NOW, asked, hierarchy_of, issuers, rules
 
 CALL = Call("a method", 2**63, "")
 FULL_DAY = 86_400
@@ -61,10 +60,10 @@ class StatusHost:
         )
         self.now = NOW
         self.log = Log()
-        self.metrics = Metrics.in_memory(FAMILIES)
+        self.metrics = Metrics.in_memory(families(()))
         self.files = CrlFiles(self.settings.paths.ca_dir / "crl")
         self.authorities: Authorities = authorities_of(self.hierarchy, self.settings.ca.crl_partitions)
-        self.issuer = serial_text(self.hierarchy.issuer.certificate.serial_number)
+        self.issuer = self.hierarchy.issuer.id
         self.root = serial_text(self.hierarchy.root.serial_number)
         self.record: Storage
         self.storage: StatusStorage
@@ -109,10 +108,10 @@ class StatusHost:
 
     async def issue(self, key: ApplicantKey | None = None, *, not_after: int | None = None) -> int:
         """Put a real certificate on record; returns its serial number."""
-        serial = issuance.new_serial(os.urandom)
+        serial = new_serial(os.urandom)
         csr = pem(request(dns("host.example"), key=key))
-        decision = issuance.decide(asked(csr), rules(), self.hierarchy.issuer.validity, self.now, serial)
-        der = issuance.sign(decision, self.hierarchy.issuer).public_bytes(serialization.Encoding.DER)
+        decision = issuance.decide(asked(csr), rules(), issuers(self.hierarchy), self.now, serial)
+        der = signing.certificate(issuance.to_be_signed(decision), decision.issuer.private_key)
         reserved = self.reserved(serial, not_after or decision.validity.not_after)
         await self.record.store(await self.record.reserve(reserved), der, self.now)
         return serial

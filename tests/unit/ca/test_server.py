@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from monitoring.metrics import Metrics
 from services.ca import signing
 from services.ca.certification import Logged
-from services.ca.hierarchy import Hierarchy, Issuer, SigningKey
+from services.ca.hierarchy import Hierarchy
 from services.ca.messages import (
     GetCertificate,
     GetRoots,
@@ -21,6 +22,7 @@ from services.ca.messages import (
 )
 from services.ca.metrics import families
 from services.ca.rules import Rules
+from services.ca.signing_keys import SigningKey
 from services.ca.storage import Storage
 from services.errors import ConfigurationError, ProbeFailed, StorageUnavailable, Unavailable
 from services.rpc_server import Call
@@ -285,14 +287,14 @@ def test_the_probe_passes_and_leaves_no_row(tmp_path: Path) -> None:
 def test_the_probe_fails_for_its_own_cause_when_signatures_do_not_verify(tmp_path: Path) -> None:
     made = hierarchy_of()
     foreign = ec.generate_private_key(ec.SECP256R1())
-    issuer = Issuer(made.issuer.certificate, foreign, made.issuer.key_identifier, made.issuer.chain)
+    issuer = replace(made.issuer, private_key=foreign)
 
     async def test(host: Host) -> None:
         with pytest.raises(ProbeFailed, match="does not verify") as caught:
             await host.authority.probe()
         assert caught.value.cause == "own"
 
-    on_host(tmp_path, test, Hierarchy(made.root, made.root_key, issuer))
+    on_host(tmp_path, test, Hierarchy(made.roots, {issuer.id: issuer}))
 
 
 def test_the_probe_tells_of_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
