@@ -60,7 +60,7 @@ class StatusHost:
         )
         self.now = NOW
         self.log = Log()
-        self.metrics = Metrics.in_memory(families(()))
+        self.metrics = Metrics.in_memory(families(["tls-server"]))
         self.files = CrlFiles(self.settings.paths.ca_dir / "crl")
         self.authorities: Authorities = authorities_of(self.hierarchy, self.settings.ca.crl_partitions)
         self.issuer = self.hierarchy.issuer.id
