@@ -109,7 +109,9 @@ def test_notes(octets: bytes) -> None:
     assert note.encode(parsed) == octets
 
 
-@given(st.text(max_size=60) | st.builds("{}\n{}\n{}\n".format, st.text(max_size=9), st.integers(), st.text(max_size=50)))
+@given(
+    st.text(max_size=60) | st.builds("{}\n{}\n{}\n".format, st.text(max_size=9), st.integers(), st.text(max_size=50))
+)
 @example("a\n1\nAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n")
 def test_checkpoints(text: str) -> None:
     try:
