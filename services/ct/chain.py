@@ -240,6 +240,11 @@ def tbs_without_poison(pre_certificate: bytes) -> bytes:
     return tbs.without(_POISON_OID).encoded()
 
 
+def tbs_without(certificate: bytes, extension: bytes) -> bytes:
+    """The to-be-signed part of a certificate without the extension of this identifier (an OBJECT IDENTIFIER, DER)."""
+    return _Tbs.of(certificate).without(extension).encoded()
+
+
 def public_key_hash(certificate: bytes) -> bytes:
     """SHA-256 of the SubjectPublicKeyInfo of a certificate, as it stands there. Raises Refusal."""
     return sha256(_Tbs.of(certificate).public_key).digest()
