@@ -61,8 +61,8 @@ MIGRATIONS: Final = (
     CREATE INDEX issued_by_profile ON certificates (profile, id) WHERE state = 'issued';
     CREATE INDEX reserved ON certificates (id) WHERE state = 'reserved';
     """,
-    # 2: precertificates, timestamps and what was found wrong. SQLite cannot change a CHECK: the rows move, and those
-    # that refer to them.
+    # 2: precertificates, timestamps, and what was found wrong. SQLite cannot change a CHECK, so the rows move, and with
+    # them those that refer to them.
     """
     CREATE TABLE certificates_2 (
         id INTEGER PRIMARY KEY,

@@ -88,9 +88,9 @@ def watch_issuance(fate: Fate, signed: Path) -> None:
         return signed
 
     async def watched_add(
-        self: TransparencyLog, chain: Sequence[bytes], key_hash: bytes, logged: bytes, trace: str = ""
+        self: TransparencyLog, chain: Sequence[bytes], issuer_key_hash: bytes, logged: bytes, trace: str = ""
     ) -> SignedCertificateTimestamp:
-        promise = await add(self, chain, key_hash, logged, trace)
+        promise = await add(self, chain, issuer_key_hash, logged, trace)
         fate.reached("after-log")
         return promise
 
