@@ -36,6 +36,10 @@ COMMANDS: Final = MappingProxyType(
         "certs": "services.cli:certs",
         "revoke": "services.cli:revoke",
         "ca": "services.cli_ca:ca",
+        "evidence": "services.cli_evidence:evidence",
+        "findings": "services.cli_evidence:findings",
+        "audit": "services.audit.cli:audit",
+        "verify": "services.audit.cli:verify",
     }
 )
 """MODULE:ATTRIBUTE of each sub-command."""

@@ -25,11 +25,11 @@ from services.ca.certified import UNREADABLE, Unreadable
 from services.ca.messages import Evidence, LoggedEvidence
 from services.ca.serials import serial_text
 from services.ca.signing_keys import spki
-from services.ct import merkle, note, structures
-from services.ct.merkle import ProofRefused
-from services.ct.note import NoteError
-from services.ct.signing import LogVerifier, SignatureRefused, SignedHead, TreeHead
-from services.ct.structures import PrecertEntry, Sct, StructureError
+from services.rfc6962 import merkle, note, structures
+from services.rfc6962.merkle import ProofRefused
+from services.rfc6962.note import NoteError
+from services.rfc6962.structures import PrecertEntry, Sct, StructureError
+from services.rfc6962.verifier import LogVerifier, SignatureRefused, SignedHead, TreeHead
 
 _MILLISECONDS: Final = 1000
 _FAILURES: Final = (

@@ -6,6 +6,7 @@ Rules: everything that cannot be read is Unreadable; the library's own errors st
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Final, Protocol
 
 from cryptography import x509
@@ -13,11 +14,13 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
 from services.ca.serials import serial_text
-from services.ct import der as tlv
-from services.ct.der import DerError
+from services.rfc6962 import der as tlv
+from services.rfc6962.der import DerError
 
 _VERSION: Final = 0xA0
 _INTEGER: Final = 0x02
+_UTC_TIME: Final = 0x17
+_VALIDITY_AT: Final = 3  # among the fields of a to-be-signed certificate after the version
 _MAX_SERIAL_OCTETS: Final = 20
 _MAX_TIMESTAMPS: Final = 64
 
@@ -126,6 +129,23 @@ def serial_of_tbs(tbs_certificate: bytes) -> int:
     if serial < 0 or serial.bit_length() > 8 * _MAX_SERIAL_OCTETS:
         raise Unreadable("a serial number that none can be")
     return serial
+
+
+def ends_before(tbs_certificate: bytes, second: int) -> bool:
+    """Whether a to-be-signed part says that its certificate ends before this second since the Unix epoch.
+
+    Not for what cannot be read: nobody is excused by that.
+    """
+    try:
+        fields = tlv.children(tlv.whole(tbs_certificate, tlv.SEQUENCE))
+        validity = fields[_VALIDITY_AT + 1] if fields[0].tag == _VERSION else fields[_VALIDITY_AT]
+        _, last = tlv.children(validity)
+        text = last.content.decode("ascii")
+        if last.tag == _UTC_TIME:
+            text = f"{'19' if text[:2] >= '50' else '20'}{text}"
+        return datetime.fromisoformat(f"{text[:8]}T{text[8:]}").timestamp() < second
+    except (DerError, ValueError, IndexError):
+        return False
 
 
 def difference(certificate: x509.Certificate, row: Described) -> str:

@@ -28,9 +28,9 @@ from services.ca.certified import UNREADABLE, Unreadable
 from services.ca.contradictions import Finding, Note, Observation, digests, of_leaf, of_serial
 from services.ca.serials import serial_text
 from services.ca.signing_keys import spki
-from services.ct import structures
-from services.ct.signing import LogVerifier, SignatureRefused
-from services.ct.structures import PrecertEntry, SignedEntry, StructureError, X509Entry
+from services.rfc6962 import structures
+from services.rfc6962.structures import PrecertEntry, SignedEntry, StructureError, X509Entry
+from services.rfc6962.verifier import LogVerifier, SignatureRefused
 
 State = Literal["reserved", "issued", "quarantined", "responder"]
 STATES: Final = ("reserved", "issued", "quarantined", "responder")
@@ -75,23 +75,25 @@ Lookup = Callable[[str], RecordRow | None]
 
 
 class Comparison:
-    """What is compared with: the certificates of the issuers by their names, and the key of the log.
+    """What is compared with: the certificates of the issuers by their names, and the key of the log, if it is there.
 
     `unlogged_profiles` are those whose certificates are not logged. What was issued before `log_began`, in seconds
-    since the Unix epoch, could not be.
+    since the Unix epoch, could not be. What ended before `complete_from` may have been deleted from the record.
     """
 
     def __init__(
         self,
         authorities: Mapping[str, x509.Certificate],
-        log: LogVerifier,
+        log: LogVerifier | None,
         unlogged_profiles: Collection[str] = (),
         log_began: int = 0,
+        complete_from: int = 0,
     ) -> None:
         self._authorities = dict(authorities)
         self._log = log
         self._unlogged = frozenset(unlogged_profiles)
         self._log_began = log_began
+        self._complete_from = complete_from
         self._by_key = {sha256(spki(one.public_key())).digest(): name for name, one in self._authorities.items()}
 
     def range_of(
@@ -148,6 +150,8 @@ class Comparison:
         row = lookup(serial)
         seen = digests(tbs_certificate=entry.entry.tbs_certificate, precertificate=entry.pre_certificate)
         if row is None:
+            if certified.ends_before(entry.entry.tbs_certificate, self._complete_from):
+                return
             text = f"entry {entry.index}: our issuer signed it, and its serial number is not on record"
             yield Finding("unrecorded", of_serial(serial), text, seen)
         elif row.certificate is None:
@@ -158,16 +162,21 @@ class Comparison:
         else:
             yield Note("logged_again", of_leaf(entry.index), f"the same contents as those of serial {serial}")
 
-    def unlogged(self, row: RecordRow, *, thorough: bool) -> Iterator[Observation]:
-        """Look at a row that names no place in the log."""
+    def stored(self, row: RecordRow, *, thorough: bool) -> Iterator[Observation]:
+        """Compare a row with its own certificate alone, because there is no log to compare it with."""
         if row.certificate is None:
-            yield Note("unfinished", of_serial(row.serial), f"{row.state} without a certificate, profile {row.profile}")
             return
         try:
             yield from self._stored(row, certified.load(row.certificate), thorough=thorough)
         except Unreadable as error:
             yield _unreadable(row, error)
+
+    def unlogged(self, row: RecordRow, *, thorough: bool) -> Iterator[Observation]:
+        """Look at a row that names no place in the log."""
+        if row.certificate is None:
+            yield Note("unfinished", of_serial(row.serial), f"{row.state} without a certificate, profile {row.profile}")
             return
+        yield from self.stored(row, thorough=thorough)
         if row.state == "responder" or row.profile in self._unlogged or row.state == "quarantined":
             return
         if row.issued_at is not None and row.issued_at < self._log_began:
@@ -190,6 +199,8 @@ class Comparison:
         row = lookup(serial)
         seen = digests(logged=certificate)
         if own is not None and certified.der(own) == certificate:
+            return
+        if row is None and int(found.not_valid_after_utc.timestamp()) < self._complete_from:
             return
         if row is None or row.certificate is None:
             text = f"entry {entry.index}: our issuer signed this certificate, and the record does not have it"
@@ -248,6 +259,8 @@ class Comparison:
         if row.sct not in certified.timestamps(certificate):
             return "the certificate does not embed the timestamp that is on record"
         sct = structures.parse_sct(row.sct)
+        if self._log is None:
+            return ""
         if sct.log_id != self._log.log_id:
             return "the timestamp is by another log"
         if (sct.timestamp, sct.extensions) != (entry.timestamp, entry.extensions):

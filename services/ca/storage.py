@@ -23,10 +23,11 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from services.ca import listing, status_storage
+from services.ca import listing, reconciliation_storage, status_storage
 from services.ca.certification import Logged, Quarantined
 from services.ca.listing import Position, Query
 from services.ca.messages import RevocationReason
+from services.ca.reconciliation_storage import ReconciliationStorage
 from services.ca.status_storage import StatusStorage
 from services.database import Database
 
@@ -107,6 +108,7 @@ MIGRATIONS: Final = (
     CREATE INDEX quarantined ON certificates (id) WHERE state = 'quarantined';
     """,
     status_storage.MIGRATION,
+    reconciliation_storage.MIGRATION,
 )
 
 
@@ -198,6 +200,10 @@ class Storage:
     def status(self) -> StatusStorage:
         """The record of revocation, in the same database."""
         return StatusStorage(self._database)
+
+    def reconciliation(self) -> ReconciliationStorage:
+        """What the reconciler keeps, in the same database."""
+        return ReconciliationStorage(self._database)
 
     async def probe(self) -> None:
         """One small durable write. Raises StorageUnavailable or DatabaseCorrupt."""

@@ -24,10 +24,10 @@ from typing import Final
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
-from services.ct import der, structures
-from services.ct.der import DerError, Element
 from services.ct.messages import MAX_CERTIFICATE_OCTETS, MAX_CHAIN, EntryType, Refusal
-from services.ct.structures import PrecertEntry, SignedEntry, X509Entry
+from services.rfc6962 import der, structures
+from services.rfc6962.der import DerError, Element
+from services.rfc6962.structures import PrecertEntry, SignedEntry, X509Entry
 
 POISON: Final = x509.ObjectIdentifier("1.3.6.1.4.1.11129.2.4.3")
 PRECERTIFICATE_SIGNING: Final = x509.ObjectIdentifier("1.3.6.1.4.1.11129.2.4.4")

@@ -22,16 +22,17 @@ from pathlib import Path
 from typing import Final
 
 from services import database_file
-from services.ct import merkle, storage
-from services.ct.merkle import EMPTY_EDGE, leaf_hash
+from services.ct import storage
 from services.ct.sequencing import Place
-from services.ct.signing import LogVerifier, SignedHead
 from services.ct.storage import LogRecord, State
-from services.ct.structures import TileLeaf
 from services.ct.tile_files import LogDamaged, TileFiles
 from services.ct.tiles import HEIGHT, WIDTH, parse_entry
 from services.ct.tiles import Place as TilePlace
 from services.ct.tree_tiles import TreeTiles
+from services.rfc6962 import merkle
+from services.rfc6962.merkle import EMPTY_EDGE, leaf_hash
+from services.rfc6962.structures import TileLeaf
+from services.rfc6962.verifier import LogVerifier, SignedHead
 
 DATABASE: Final = "log.db"
 

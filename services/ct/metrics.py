@@ -12,7 +12,7 @@ from typing import Final, get_args
 
 from monitoring.metrics import Metrics, Timing, counter, gauge, histogram, operation
 from services.ct.messages import METHODS, Refusal, RefusalKind
-from services.ct.signing import TreeHead
+from services.rfc6962.verifier import TreeHead
 
 QUERIES: Final = tuple(method for method in METHODS if method != "add")
 STEPS: Final = ("commit", "publish")

@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from services.ct import structures
 from services.ct.chain import Submission
-from services.ct.merkle import EMPTY_EDGE, EMPTY_ROOT, Edge, leaf_hash
 from services.ct.messages import MAX_TREE_SIZE
-from services.ct.signing import TreeHead
+from services.rfc6962 import structures
+from services.rfc6962.merkle import EMPTY_EDGE, EMPTY_ROOT, Edge, leaf_hash
+from services.rfc6962.verifier import TreeHead
 
 
 class ForkRefused(ValueError):

@@ -14,10 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from services.ct import merkle, note, sequencing, structures
+from services.ct import sequencing
 from services.ct.chain import AcceptedRoots, ChainPolicy, Submission
 from services.ct.installation import Installation
-from services.ct.merkle import ProofRefused
 from services.ct.messages import (
     DATA_LEVEL,
     MAX_ENTRIES,
@@ -50,12 +49,14 @@ from services.ct.messages import (
 from services.ct.metrics import LogMetrics
 from services.ct.sequencer import Sequencer
 from services.ct.sequencing import Place
-from services.ct.signing import SignatureRefused, TreeHead
-from services.ct.structures import X509Entry
 from services.ct.tile_files import LogDamaged
 from services.ct.tiles import HEIGHT, WIDTH, parse_entry, width_at
 from services.ct.tiles import Place as TilePlace
 from services.errors import ConfigurationError, ProbeFailed
+from services.rfc6962 import merkle, note, structures
+from services.rfc6962.merkle import ProofRefused
+from services.rfc6962.structures import X509Entry
+from services.rfc6962.verifier import SignatureRefused, TreeHead
 from services.rpc_server import Call
 
 MAXIMUM_MERGE_DELAY_SECONDS: Final = 86_400

@@ -26,19 +26,19 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
-from services.ct import note
-from services.ct.merkle import leaf_hash
 from services.ct.messages import DATA_LEVEL
-from services.ct.note import Checkpoint, Note, NoteError
 from services.ct.sequencing import Batch, NewEntry, Place, Tree
-from services.ct.signing import LogVerifier, SignatureRefused, SignedHead, TreeHead
-from services.ct.structures import StructureError
 from services.ct.tile_files import LogDamaged, TileFiles
 from services.ct.tiles import HEIGHT, WIDTH, Completed, Frontier, Tile, parse_entry
 from services.ct.tiles import Place as TilePlace
 from services.ct.tree_tiles import TreeTiles
 from services.database import Database
 from services.errors import StorageUnavailable
+from services.rfc6962 import note
+from services.rfc6962.merkle import leaf_hash
+from services.rfc6962.note import Checkpoint, Note, NoteError
+from services.rfc6962.structures import StructureError
+from services.rfc6962.verifier import LogVerifier, SignatureRefused, SignedHead, TreeHead
 
 REMEMBERED_ISSUERS: Final = 256
 

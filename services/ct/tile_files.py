@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Final
 
 from services.ct.messages import DATA_LEVEL
-from services.ct.note import MAX_NOTE_OCTETS
 from services.ct.tiles import FULL_OCTETS, LEVELS, Place, full_tiles
 from services.errors import ConfigurationError, StorageUnavailable
+from services.rfc6962.note import MAX_NOTE_OCTETS
 
 MAX_DATA_TILE_OCTETS: Final = 256 * 140_000  # the largest entries there can be
 _DIRECTORY: Final = 0o755

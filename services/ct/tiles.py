@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from services.ct import structures
-from services.ct.merkle import HASH_OCTETS, Edge, edge_of, node_hash
 from services.ct.messages import DATA_LEVEL, MAX_TREE_SIZE
-from services.ct.structures import StructureError, TileLeaf
+from services.rfc6962 import structures
+from services.rfc6962.merkle import HASH_OCTETS, Edge, edge_of, node_hash
+from services.rfc6962.structures import StructureError, TileLeaf
 
 HEIGHT: Final = 8
 WIDTH: Final = 1 << HEIGHT

@@ -13,9 +13,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from services.ct.merkle import edge_of, leaf_hash
 from services.ct.messages import DATA_LEVEL
-from services.ct.structures import StructureError, TileLeaf
 from services.ct.tile_files import LogDamaged, TileFiles
 from services.ct.tiles import (
     HEIGHT,
@@ -30,6 +28,8 @@ from services.ct.tiles import (
     split_data_tile,
     width_at,
 )
+from services.rfc6962.merkle import edge_of, leaf_hash
+from services.rfc6962.structures import StructureError, TileLeaf
 
 REMEMBERED_TILES: Final = 1024
 REMEMBERED_ENTRY_OCTETS: Final = 16 * 1_048_576

@@ -101,7 +101,7 @@ def watch_issuance(fate: Fate, signed: Path) -> None:
         fate.reached("after-store")
 
     Storage.reserve, Storage.store = watched_reserve, watched_store  # type: ignore[method-assign]
-    TransparencyLog.add = watched_add  # type: ignore[method-assign, assignment]
+    TransparencyLog.add = watched_add  # type: ignore[method-assign]
     signing.certificate = watched_sign
 
 

@@ -20,7 +20,6 @@ import pytest
 from cryptography import x509
 
 from services.ca import crl, ocsp
-from services.ca.issuance import serial_text
 from services.ca.messages import (
     Certificate,
     CertificatePage,
@@ -33,6 +32,7 @@ from services.ca.messages import (
     Revoke,
     Revoked,
 )
+from services.ca.serials import serial_text
 from services.errors import RemoteError
 from services.rpc_client import Client
 from tests.fault.status_process import STEPS

@@ -4,13 +4,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.ct import chain, der, note, structures, tiles
+from services.ct import chain, tiles
 from services.ct.chain import AcceptedRoots, ChainPolicy
-from services.ct.der import DerError
 from services.ct.messages import EntryType, Refusal
-from services.ct.note import NoteError
-from services.ct.signing import LogVerifier
-from services.ct.structures import PrecertEntry, SignedEntry, StructureError, TileLeaf, X509Entry
+from services.rfc6962 import der, note, structures
+from services.rfc6962.der import DerError
+from services.rfc6962.note import NoteError
+from services.rfc6962.structures import PrecertEntry, SignedEntry, StructureError, TileLeaf, X509Entry
+from services.rfc6962.verifier import LogVerifier
 from tests.unit.ct.chains import INTERMEDIATE, ROOT, leaf, precertificate
 
 OCTETS = st.binary(max_size=300)

@@ -3,10 +3,11 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.ct import merkle, tiles
-from services.ct.merkle import EMPTY_EDGE, leaf_hash
+from services.ct import tiles
 from services.ct.messages import DATA_LEVEL
 from services.ct.tiles import EMPTY_FRONTIER, HEIGHT, WIDTH, Frontier, Place, Tile
+from services.rfc6962 import merkle
+from services.rfc6962.merkle import EMPTY_EDGE, leaf_hash
 from tests.vectors.merkle_cases import tree_hash
 
 MOST = 700

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from services.ct import merkle
-from services.ct.merkle import EMPTY_EDGE, EMPTY_ROOT, ProofRefused, leaf_hash
+from services.rfc6962 import merkle
+from services.rfc6962.merkle import EMPTY_EDGE, EMPTY_ROOT, ProofRefused, leaf_hash
 from tests.vectors import merkle_cases
 from tests.vectors.merkle_cases import FAMILIES, LEAVES, RECORDED, ROOTS, Case
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from services.ct import chain, der, note, structures
-from services.ct.signing import LogVerifier, SignedHead, TreeHead
-from services.ct.structures import PrecertEntry, Sct
+from services.ct import chain
+from services.rfc6962 import der, note, structures
+from services.rfc6962.structures import PrecertEntry, Sct
+from services.rfc6962.verifier import LogVerifier, SignedHead, TreeHead
 
 ICARUS = base64.b64decode(
     "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAETtK8v7MICve56qTHHDhhBOuV4IlUaESxZryCfk9QbG9co/CqPvTsgPDbCpp6oFtyAHwlDhnvr7Ji"

@@ -25,10 +25,11 @@ from services.ca.profile import Validity
 from services.ca.reconciliation import LoggedEntry, RecordRow
 from services.ca.serials import serial_text
 from services.ca.signing_keys import signing_hash
-from services.ct import merkle, note, structures
-from services.ct.merkle import EMPTY_EDGE
-from services.ct.signing import LogSigner, TreeHead
-from services.ct.structures import PrecertEntry
+from services.ct.signing import LogSigner
+from services.rfc6962 import merkle, note, structures
+from services.rfc6962.merkle import EMPTY_EDGE
+from services.rfc6962.structures import PrecertEntry
+from services.rfc6962.verifier import TreeHead
 from tests.unit.ca.applicants import dns, pem, request
 from tests.unit.ca.authorities import NOW, decided, hierarchy_of, rules
 

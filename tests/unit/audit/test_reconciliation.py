@@ -15,7 +15,7 @@ from services.ca.contradictions import FINDING_KINDS, Finding, Note, Observation
 from services.ca.installation import new_hierarchy
 from services.ca.reconciliation import Comparison, LoggedEntry, RecordRow
 from services.ct.signing import LogSigner
-from services.ct.structures import PrecertEntry, X509Entry
+from services.rfc6962.structures import PrecertEntry, X509Entry
 from tests.unit.audit.journal import QUIET, Journal, authorities, certify_authority, issuer, log_signer, root
 from tests.unit.ca.authorities import NOW
 

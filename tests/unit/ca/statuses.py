@@ -11,8 +11,9 @@ from cryptography.x509 import ocsp as x509_ocsp
 
 from config.schema import Ca, Server, Settings
 from monitoring.metrics import Metrics
-from services.ca import crl, crl_takeover, issuance, ocsp, signing
+from services.ca import crl, crl_takeover, ocsp
 from services.ca.authorities import Authorities, authorities_of
+from services.ca.certification import Certifier
 from services.ca.crl_files import CrlFiles
 from services.ca.crl_publication import CrlPublication, signings_of
 from services.ca.hierarchy import Hierarchy
@@ -28,7 +29,7 @@ from services.ca.surroundings import Surroundings
 from services.database import Database
 from services.rpc_server import Call
 from tests.unit.ca.applicants import ApplicantKey, dns, pem, request
-from tests.unit.ca.authorities import NOW, asked, hierarchy_of, issuers, rules
+from tests.unit.ca.authorities import NOW, decided, hierarchy_of, rules
 
 CALL = Call("a method", 2**63, "")
 FULL_DAY = 86_400
@@ -110,8 +111,10 @@ class StatusHost:
         """Put a real certificate on record; returns its serial number."""
         serial = new_serial(os.urandom)
         csr = pem(request(dns("host.example"), key=key))
-        decision = issuance.decide(asked(csr), rules(), issuers(self.hierarchy), self.now, serial)
-        der = signing.certificate(issuance.to_be_signed(decision), decision.issuer.private_key)
+        quiet = {"quiet": 'description = "not logged"\nextended_key_usages = ["serverAuth"]\ntransparency = false'}
+        decision = decided(csr, "quiet", self.hierarchy, rules(quiet), self.now, serial)
+        certifier = Certifier(decision.issuer)
+        der = certifier.plain(certifier.draft(decision)).certificate
         reserved = self.reserved(serial, not_after or decision.validity.not_after)
         await self.record.store(await self.record.reserve(reserved), der, self.now)
         return serial

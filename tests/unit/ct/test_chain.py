@@ -6,10 +6,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from services.ct import chain, der, structures
+from services.ct import chain
 from services.ct.chain import AcceptedRoots, ChainPolicy
 from services.ct.messages import EntryType, Refusal, RefusalKind
-from services.ct.structures import PrecertEntry, X509Entry
+from services.rfc6962 import der, structures
+from services.rfc6962.structures import PrecertEntry, X509Entry
 from tests.unit.ct.chains import (
     INTERMEDIATE,
     OTHER_ROOT,

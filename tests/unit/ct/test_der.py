@@ -2,8 +2,8 @@
 
 import pytest
 
-from services.ct import der
-from services.ct.der import DerError
+from services.rfc6962 import der
+from services.rfc6962.der import DerError
 
 
 @pytest.mark.parametrize("length", [0, 1, 127, 128, 255, 256, 65_535, 65_536])

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from services.ct import merkle
 from services.ct.files import LogFiles, open_log
 from services.ct.messages import GetTreeHead
 from services.ct.server import TransparencyLog
 from services.ct.tile_files import LogDamaged
 from services.errors import DatabaseCorrupt
+from services.rfc6962 import merkle
 from tests.unit.ct.chains import INTERMEDIATE, ROOT
 from tests.unit.ct.logs import CALL, Host, add_many
 

@@ -2,11 +2,12 @@
 
 import pytest
 
-from services.ct import merkle, tiles
-from services.ct.merkle import EMPTY_ROOT, Edge
+from services.ct import tiles
 from services.ct.messages import DATA_LEVEL
-from services.ct.structures import StructureError
 from services.ct.tiles import EMPTY_FRONTIER, Frontier, Place, Tile
+from services.rfc6962 import merkle
+from services.rfc6962.merkle import EMPTY_ROOT, Edge
+from services.rfc6962.structures import StructureError
 
 
 def nowhere(level: int, index: int) -> bytes:

@@ -6,8 +6,8 @@ from hashlib import sha256
 
 import pytest
 
-from services.ct import note
-from services.ct.note import Checkpoint, Note, NoteError, NoteSignature
+from services.rfc6962 import note
+from services.rfc6962.note import Checkpoint, Note, NoteError, NoteSignature
 
 SIGNATURE = NoteSignature("a", b"key!", b"signature")
 ROOT = bytes(range(32))

@@ -4,14 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from services.ct import sequencing, structures
+from services.ct import sequencing
 from services.ct.chain import Submission
-from services.ct.merkle import EMPTY_EDGE, EMPTY_ROOT, Edge, leaf_hash
 from services.ct.messages import MAX_TREE_SIZE
 from services.ct.sequencing import ForkRefused, Place, Tree, TreeFull
-from services.ct.signing import TreeHead
-from services.ct.structures import PrecertEntry, X509Entry
 from services.ct.tiles import parse_entry
+from services.rfc6962 import structures
+from services.rfc6962.merkle import EMPTY_EDGE, EMPTY_ROOT, Edge, leaf_hash
+from services.rfc6962.structures import PrecertEntry, X509Entry
+from services.rfc6962.verifier import TreeHead
 
 NOW = 1_800_000_000_000
 EMPTY = sequencing.empty_tree(NOW)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from services.ct import merkle, note, structures, tiles
+from services.ct import tiles
 from services.ct.messages import (
     DATA_LEVEL,
     MAX_REPLY_OCTETS,
@@ -28,9 +28,10 @@ from services.ct.messages import (
 from services.ct.metrics import QUERIES
 from services.ct.sequencer import HEAD_MAX_AGE_MILLISECONDS
 from services.ct.server import MAX_ROOTS, TransparencyLog
-from services.ct.signing import LogVerifier, SignedHead, TreeHead
-from services.ct.structures import PrecertEntry, X509Entry
 from services.errors import ProbeFailed
+from services.rfc6962 import merkle, note, structures
+from services.rfc6962.structures import PrecertEntry, X509Entry
+from services.rfc6962.verifier import LogVerifier, SignedHead, TreeHead
 from tests.unit.ct.chains import INTERMEDIATE, OTHER_ROOT, ROOT, authority, certificate, leaf, precertificate
 from tests.unit.ct.logs import CALL, NOW, Host, accept, add, add_many, host_certificate
 

@@ -4,9 +4,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from services.ct import structures
-from services.ct.signing import LogSigner, LogVerifier, SignatureRefused, SignedHead, TreeHead
-from services.ct.structures import X509Entry
+from services.ct.signing import LogSigner
+from services.rfc6962 import structures
+from services.rfc6962.structures import X509Entry
+from services.rfc6962.verifier import LogVerifier, SignatureRefused, SignedHead, TreeHead
 
 SIGNER = LogSigner(ec.generate_private_key(ec.SECP256R1()))
 OTHER = LogSigner(ec.generate_private_key(ec.SECP256R1()))

@@ -2,8 +2,8 @@
 
 import pytest
 
-from services.ct import structures
-from services.ct.structures import PrecertEntry, Sct, StructureError, TileLeaf, X509Entry
+from services.rfc6962 import structures
+from services.rfc6962.structures import PrecertEntry, Sct, StructureError, TileLeaf, X509Entry
 
 PRECERT = PrecertEntry(bytes(32), b"tbs")
 CERTIFICATE = X509Entry(b"certificate")

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
-from services.ct.merkle import HASH_OCTETS
 from services.ct.messages import MAX_TREE_SIZE
+from services.rfc6962.merkle import HASH_OCTETS
 
 MAX_NOTE_OCTETS: Final = 262_144
 MAX_SIGNATURES: Final = 64
