@@ -15,7 +15,8 @@ from msgspec import UNSET, Struct, UnsetType
 
 from services.api.parsing import JSON
 from services.api.peers import Peer
-from services.api.routes import CertificateQuery, CertificateRequest, SerialPath
+from services.api.problems import Problem
+from services.api.routes import CertificateQuery, CertificateRequest, RevocationRequest, SerialPath
 from services.api.routing import NoParameters
 from services.ca.messages import (
     Certificate,
@@ -24,6 +25,9 @@ from services.ca.messages import (
     GetRoots,
     IssueRequest,
     ListCertificates,
+    RevocationProof,
+    Revoke,
+    Revoked,
     Roots,
 )
 
@@ -40,8 +44,8 @@ class Call(Generic[PathT, QueryT, BodyT]):
     """One request that has passed all checks.
 
     `media_type` is the form of the reply that the client prefers, `seconds` is how long it may take, `trace` is a
-    W3C traceparent. `if_none_match` is that header field as it came. `hold` counts octets that are about to be held for
-    the client, all told, and raises Problem if they are too many now.
+    W3C traceparent. `hold` counts octets that are about to be held for the client, all told, and raises Problem if they
+    are too many now. `administrator` says whether it came with a valid token. `if_none_match` is the header as it came.
     """
 
     path: PathT
@@ -52,6 +56,7 @@ class Call(Generic[PathT, QueryT, BodyT]):
     seconds: float
     trace: str
     hold: Callable[[int], None]
+    administrator: bool = False
     if_none_match: str = ""
     accepts_gzip: bool = False
 
@@ -82,6 +87,7 @@ class Endpoints:
             "issue_certificate": self.issue_certificate,
             "list_certificates": self.list_certificates,
             "get_certificate": self.get_certificate,
+            "revoke_certificate": self.revoke_certificate,
             "get_roots": self.get_roots,
             "get_openapi": self.get_openapi,
         }
@@ -112,6 +118,20 @@ class Endpoints:
         request = GetCertificate(serial=call.path.serial)
         found = await self._authority.ask("get", request, Certificate, call.seconds, call.trace)
         return Reply(_encode(found) if call.media_type == JSON else pem_text(found.certificate, *found.chain))
+
+    async def revoke_certificate(self, call: Call[SerialPath, NoParameters, RevocationRequest]) -> Reply:
+        """Raises Problem `unauthorized` when there is neither a token nor a proof."""
+        proof = call.body.proof
+        if proof is None and not call.administrator:
+            detail = "send the header `Authorization: Bearer TOKEN`, or a proof by the key of the certificate"
+            raise Problem("unauthorized", detail, field="Authorization")
+        request = Revoke(
+            serial=call.path.serial,
+            reason=call.body.reason,
+            requester=call.requester,
+            proof=None if proof is None else RevocationProof(signed_at=proof.signed_at, signature=proof.signature),
+        )
+        return Reply(_encode(await self._authority.ask("revoke", request, Revoked, call.seconds, call.trace)))
 
     async def get_roots(self, call: Call[NoParameters, NoParameters, None]) -> Reply:
         roots = await self._authority.ask("roots", GetRoots(), Roots, call.seconds, call.trace)

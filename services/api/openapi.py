@@ -53,7 +53,7 @@ def _operation(route: Route, by_type: dict[type, Schema]) -> Schema:
     operation: Schema = {
         "operationId": route.name,
         "summary": route.summary,
-        "security": [{"token": []}] if route.token else [],
+        "security": [{"token": []}] if route.token else [{"token": []}, {}] if route.proof else [],
         "parameters": _parameters(route.path_parameters, "path") + _parameters(route.query_parameters, "query"),
         "responses": {str(route.status): _success(route, by_type)} | _refusals(route, by_type[ProblemDocument]),
     }

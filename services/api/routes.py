@@ -19,9 +19,11 @@ from services.ca.messages import (
     DEFAULT_PAGE,
     MAX_CURSOR_CHARACTERS,
     MAX_PAGE,
+    MAX_SIGNATURE_OCTETS,
     Certificate,
     CertificatePage,
     CertificateStatus,
+    Revoked,
     Roots,
 )
 
@@ -43,6 +45,24 @@ class CertificateRequest(Struct, frozen=True, kw_only=True, forbid_unknown_field
     csr: Annotated[str, Meta(description="PKCS #10 certificate request (RFC 2986), PEM")]
     profile: Annotated[str, Meta(min_length=1, max_length=64, description="Name of a profile")] | None = None
     validity_seconds: Annotated[int, Meta(ge=1, le=2**31 - 1, description="Lifetime in seconds")] | None = None
+
+
+class OwnersProof(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """That the sender has the private key of the certificate. `signature` is over four lines, the last one ended too.
+
+    `TrustChain: revoke a certificate, version 1`, the serial number, the reason, and `signed_at`; by RSA with PKCS #1
+    v1.5 and SHA-256, by ECDSA with SHA-256, or by Ed25519.
+    """
+
+    signed_at: Annotated[int, Meta(ge=0, le=_MAX_EPOCH_SECONDS, description="Seconds since the Unix epoch")]
+    signature: Annotated[bytes, Meta(min_length=1, max_length=MAX_SIGNATURE_OCTETS, description="Base64")]
+
+
+class RevocationRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Revoke a certificate for ever. With `proof` no token is needed, and the proof counts, not the token."""
+
+    reason: Annotated[str, Meta(max_length=64, description="RFC 5280, section 5.3.1")] = "unspecified"
+    proof: OwnersProof | None = None
 
 
 class CertificateQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -106,6 +126,31 @@ _V1: Final[tuple[Route, ...]] = (
         path_parameters=SerialPath,
         media_types=(JSON, PEM_CHAIN),
         refusals=("malformed", "not-found", "bad-field"),
+    ),
+    Route(
+        name="revoke_certificate",
+        method="POST",
+        path="/v1/certificates/{serial}/revoke",
+        summary="Revoke a certificate, for ever",
+        token=False,
+        proof=True,
+        status=200,
+        reply=Revoked,
+        body=RevocationRequest,
+        path_parameters=SerialPath,
+        refusals=(
+            "bad-json",
+            "malformed",
+            "unauthorized",
+            "unauthorized-revocation",
+            "not-found",
+            "body-timeout",
+            "already-revoked",
+            "body-too-large",
+            "wrong-media-type",
+            "bad-field",
+            "bad-reason",
+        ),
     ),
     Route(
         name="get_roots",

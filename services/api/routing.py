@@ -32,7 +32,8 @@ class Route:
     """One method of one path. `name` is also the label value of the request metrics and the OpenAPI operation id.
 
     `media_types` is what the reply can be given as, the default first. `refusals` are kinds of problems.KINDS that this
-    route gives beside those that any route can. A route with `token` answers only to the bearer of a valid token.
+    route gives beside those that any route can. A route with `token` answers only to the bearer of a valid token; one
+    with `proof` instead also to others, if the body proves their right: its endpoint looks at that.
     `body` is a struct for JSON, or bytes of the type `body_media_type`; it has at most `most_octets`, or what settings
     say if that is None. `misfit` is the kind of the refusal of a field or parameter with a wrong type or value. `peer`
     is the service that is asked.
@@ -53,7 +54,13 @@ class Route:
     media_types: tuple[str, ...] = (JSON,)
     misfit: str = "bad-field"
     refusals: tuple[str, ...] = ()
+    proof: bool = False
     peer: PeerName = AUTHORITY
+
+    @property
+    def is_public(self) -> bool:
+        """Whether everybody may ask, without proof of anything."""
+        return not (self.token or self.proof)
 
     @property
     def template(self) -> str:

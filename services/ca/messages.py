@@ -92,8 +92,9 @@ class GetCertificate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class ListCertificates(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One page of what was issued. All filters given must hold.
 
-    Newest first; with `status` or `expires_before` the order is by expiry, soonest first. `name` is compared with whole
-    names, without regard to case. `cursor` is the `next_cursor` of the page before, with the same filters.
+    Newest first; with `status` or `expires_before` the order is by expiry, soonest first; with the status `revoked` it
+    is by revocation, latest first. `name` is compared with whole names, without regard to case. `cursor` is the
+    `next_cursor` of the page before, with the same filters.
     """
 
     cursor: Annotated[str, Meta(max_length=MAX_CURSOR_CHARACTERS)] | None = None

@@ -1,4 +1,4 @@
-"""Damaged HTTP over TLS and without: each connection is answered with less than 500 or closed; the server stays well."""
+"""Damaged HTTP over TLS and without: every connection is answered with less than 500 or closed, the server is well."""
 
 import ssl
 from collections.abc import Iterator

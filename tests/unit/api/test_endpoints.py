@@ -4,12 +4,22 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
 from msgspec import UNSET, Struct
 
 from services.api.endpoints import Call, Endpoints, Reply, pem_text
 from services.api.endpoints_ct import CtEndpoints
 from services.api.parsing import JSON
-from services.api.routes import PEM_CHAIN, ROUTES, CertificateQuery, CertificateRequest, SerialPath
+from services.api.problems import Problem
+from services.api.routes import (
+    PEM_CHAIN,
+    ROUTES,
+    CertificateQuery,
+    CertificateRequest,
+    OwnersProof,
+    RevocationRequest,
+    SerialPath,
+)
 from services.api.routing import NoParameters
 from services.ca.messages import (
     OWN_API,
@@ -19,6 +29,9 @@ from services.ca.messages import (
     GetRoots,
     IssueRequest,
     ListCertificates,
+    RevocationProof,
+    Revoke,
+    Revoked,
     Roots,
 )
 
@@ -120,3 +133,43 @@ def test_roots_are_given_as_json_or_pem() -> None:
 
 def test_every_certificate_in_a_pem_text_ends_its_line() -> None:
     assert pem_text("A", "B\n", "C") == b"A\nB\nC\n"
+
+
+REVOKED = Revoked(serial="0a1b", revoked_at=5, reason="keyCompromise", crl_number=6)
+
+
+def test_an_administrator_revokes_with_a_reason() -> None:
+    reply, asked = answer(
+        "revoke_certificate",
+        REVOKED,
+        path=SerialPath(serial="0a1b"),
+        body=RevocationRequest(reason="keyCompromise"),
+        administrator=True,
+    )
+    wanted = Revoke(serial="0a1b", reason="keyCompromise", requester="administrator at 192.0.2.1")
+    assert asked == ("revoke", wanted, Revoked, 7.5, "00-trace")
+    assert json.loads(reply.content) == {
+        "serial": "0a1b",
+        "revoked_at": 5,
+        "reason": "keyCompromise",
+        "crl_number": 6,
+    }
+
+
+def test_a_proof_goes_to_the_authority_whoever_sends_it() -> None:
+    body = RevocationRequest(proof=OwnersProof(signed_at=7, signature=b"signed"))
+    for administrator in (False, True):
+        _, asked = answer(
+            "revoke_certificate",
+            REVOKED,
+            path=SerialPath(serial="0a1b"),
+            body=body,
+            administrator=administrator,
+        )
+        assert asked[1].proof == RevocationProof(signed_at=7, signature=b"signed")
+
+
+def test_without_token_and_proof_nobody_is_asked() -> None:
+    with pytest.raises(Problem) as caught:
+        answer("revoke_certificate", REVOKED, path=SerialPath(serial="0a1b"), body=RevocationRequest())
+    assert (caught.value.kind, caught.value.status) == ("unauthorized", 401)

@@ -36,8 +36,9 @@ def test_every_reference_resolves() -> None:
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
 def test_an_operation_tells_its_token_its_parameters_and_its_answers(route: Route) -> None:
     operation = DOCUMENT["paths"][route.template][route.method.lower()]
-    assert bool(operation["security"]) == route.token
-    assert ("401" in operation["responses"]) == route.token
+    needs: list[dict[str, list[str]]] = [{"token": []}] if route.token or route.proof else []
+    assert operation["security"] == ([*needs, {}] if route.proof else needs)
+    assert ("401" in operation["responses"]) == (route.token or route.proof)
     names = [parameter["name"] for parameter in operation["parameters"]]
     assert names == [*route.path_parameters.__struct_fields__, *route.query_parameters.__struct_fields__]
     assert set(operation["responses"][str(route.status)]["content"]) == set(route.media_types)
