@@ -44,9 +44,8 @@ class Call(Generic[PathT, QueryT, BodyT]):
     """One request that has passed all checks.
 
     `media_type` is the form of the reply that the client prefers, `seconds` is how long it may take, `trace` is a
-    W3C traceparent. `administrator` says whether it came with a valid token, `if_none_match` is that header field as it
-    came. `hold` counts octets that are about to be held for the client, all told, and raises Problem if they are too
-    many now.
+    W3C traceparent. `hold` counts octets that are about to be held for the client, all told, and raises Problem if they
+    are too many now. `administrator` says whether it came with a valid token. `if_none_match` is the header as it came.
     """
 
     path: PathT

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol, TypeVar
 
 from msgspec import Struct
@@ -89,28 +89,32 @@ class Peer:
         Returns the first part and the whole content. What changes between two parts is asked for anew. Raises Problem.
         """
         deadline = time.monotonic() + seconds
-        while True:
-            first = await self.ask(method, request_at(0), reply_type, deadline - time.monotonic(), trace)
-            content, size, version = _read(first)
-            hold(size)
-            gathered = bytearray(content)
-            while len(gathered) < size <= MAX_WHOLE_OCTETS:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise Problem("deadline", f"{self._name.text} did not give all of it in time")
-                content, *same = _read(await self.ask(method, request_at(len(gathered)), reply_type, left, trace))
-                if same != [size, version]:
-                    break
-                if not content:
-                    raise self._failure(len(gathered), size)
-                gathered += content
-            else:
-                if len(gathered) != size:
-                    raise self._failure(len(gathered), size)
-                return first, bytes(gathered)
 
-    def _failure(self, gathered: int, size: int) -> Problem:
-        return Problem(self._name.failure, f"{self._name.text} gave {gathered} octets of {size}")
+        async def part_at(offset: int) -> PartT:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise Problem("deadline", f"{self._name.text} did not give all of it in time")
+            return await self.ask(method, request_at(offset), reply_type, left, trace)
+
+        while True:
+            first = await part_at(0)
+            hold(_read(first)[1])
+            content = await self._gathered(first, part_at)
+            if content is not None:
+                return first, content
+
+    async def _gathered(self, first: PartT, part_at: Callable[[int], Awaitable[PartT]]) -> bytes | None:
+        """All parts from the first on, or None if they are not of the same thing."""
+        content, *same = _read(first)
+        size, gathered = same[0], bytearray(content)
+        while content and len(gathered) < size <= MAX_WHOLE_OCTETS:
+            content, *found = _read(await part_at(len(gathered)))
+            if found != same:
+                return None
+            gathered += content
+        if len(gathered) != size:
+            raise Problem(self._name.failure, f"{self._name.text} gave {len(gathered)} octets of {size}")
+        return bytes(gathered)
 
     async def _wait_for_place(self, seconds: float) -> None:
         try:

@@ -16,8 +16,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Collection, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Final, TypeVar
@@ -125,7 +124,7 @@ def _reachable(listener: socket.socket) -> tuple[str, int]:
     return _LOOPBACK_OF.get(host, host), port
 
 
-def _content(response: bytes, blamed: AbstractSet[int] = _BLAMED_ON_AUTHORITY) -> bytes:
+def _content(response: bytes, blamed: Collection[int] = _BLAMED_ON_AUTHORITY) -> bytes:
     """The body of an answer with status 200. `blamed` are the statuses that the authority causes."""
     head, _, content = response.partition(b"\r\n\r\n")
     fields = head.split(b"\r\n", 1)[0].split(b" ")

@@ -58,6 +58,11 @@ class Route:
     peer: PeerName = AUTHORITY
 
     @property
+    def is_public(self) -> bool:
+        """Whether everybody may ask, without proof of anything."""
+        return not (self.token or self.proof)
+
+    @property
     def template(self) -> str:
         """The path as OpenAPI writes it, which has no word for a rest with slashes in it."""
         return self.path.replace("...}", "}")

@@ -146,7 +146,7 @@ class HttpServer:
             self._admission.admit(exchange.caller, public=False, now_ns=now_ns)
             raise
         exchange.route = match.route
-        self._admission.admit(exchange.caller, public=not match.route.token, now_ns=now_ns)
+        self._admission.admit(exchange.caller, public=match.route.is_public, now_ns=now_ns)
         return match
 
     async def _reply(self, exchange: Exchange, match: Match, media: str) -> Reply:
@@ -164,6 +164,7 @@ class HttpServer:
             trace=exchange.trace.format(),
             administrator=exchange.caller.holder not in (None, PROBE),
             hold=exchange.hold,
+            administrator=exchange.caller.holder not in (None, PROBE),
             if_none_match=request.headers.get("If-None-Match", ""),
             accepts_gzip=accepts_gzip(request.headers.get("Accept-Encoding", "")),
         )

@@ -105,6 +105,7 @@ def test_the_description_names_every_path(api: RunningApi) -> None:
     assert set(api.ask("GET", "/v1/openapi.json").json()["paths"]) == {
         "/v1/certificates",
         "/v1/certificates/{serial}",
+        "/v1/certificates/{serial}/revoke",
         "/v1/ca/roots",
         "/v1/openapi.json",
         *CT_PATHS,

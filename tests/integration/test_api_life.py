@@ -108,6 +108,38 @@ def test_a_request_in_flight_when_the_authority_dies_succeeds(directory: Path) -
         assert status.result(10) == 201
 
 
+def test_a_question_in_flight_when_the_log_dies_is_asked_of_its_successor(directory: Path) -> None:
+    with RunningApi(directory) as api, concurrent.futures.ThreadPoolExecutor() as threads:
+        begun = asyncio.Event()
+
+        async def stall(_: object) -> None:
+            begun.set()
+            await asyncio.sleep(60)
+
+        api.log.fault = stall
+        answer = threads.submit(lambda: api.ask("GET", "/ct/v1/get-sth", token=None))
+        api.run(begun.wait())
+        assert issue(api) == 201, "what the log does not do keeps nobody from the authority"
+        api.log.fault = None
+        api.run(api.log.kill())
+        time.sleep(0.1)  # the time that a replacement takes: the call waits in the backlog
+        api.run(api.log.start())
+        assert answer.result(10).status == 200
+
+
+def test_a_log_that_does_not_answer_is_504_and_named(directory: Path) -> None:
+    with RunningApi(directory, request_timeout=0.3) as api:
+
+        async def stall(_: object) -> None:
+            await asyncio.sleep(60)
+
+        api.log.fault = stall
+        answer = api.ask("GET", "/ct/checkpoint", token=None)
+        assert answer.status == 504
+        assert "the transparency log did not answer in time" in answer.json()["detail"]
+        probe(api)
+
+
 def test_no_request_fails_while_the_authority_is_replaced_again_and_again(directory: Path) -> None:
     with RunningApi(directory) as api, concurrent.futures.ThreadPoolExecutor() as threads:
         ending = time.monotonic() + 1.5

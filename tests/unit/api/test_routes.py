@@ -154,11 +154,11 @@ def test_a_route_declares_exactly_the_parameters_of_its_path_and_only_known_refu
 
 
 def test_everything_that_tells_of_certificates_needs_a_token_but_the_log_which_is_public() -> None:
-    api = [route for route in ROUTES if not route.path.startswith("/ct/")]
-    assert {route.name for route in api if not route.token and not route.proof} == {"get_roots", "get_openapi"}
+    open_to_all = {route.name for route in ROUTES if route.is_public and not route.path.startswith("/ct/")}
+    assert open_to_all == {"get_roots", "get_openapi"}
     assert {route.name for route in ROUTES if route.proof} == {"revoke_certificate"}
-    assert not any(route.token for route in ROUTES if route.path.startswith("/ct/"))
+    assert all(route.is_public for route in ROUTES if route.path.startswith("/ct/"))
 
 
-def test_no_route_of_plain_http_takes_a_token() -> None:
-    assert not any(route.token for route in HTTP_ROUTES)
+def test_no_route_of_plain_http_takes_a_token_or_a_proof() -> None:
+    assert all(route.is_public for route in HTTP_ROUTES)
