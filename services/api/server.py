@@ -162,7 +162,6 @@ class HttpServer:
             requester=f"{exchange.caller.holder or 'anyone'} at {exchange.caller.address}"[:_MAX_REQUESTER],
             seconds=max(0.0, self._seconds_for(exchange) - exchange.elapsed_ns() / 1e9),
             trace=exchange.trace.format(),
-            administrator=exchange.caller.holder not in (None, PROBE),
             hold=exchange.hold,
             administrator=exchange.caller.holder not in (None, PROBE),
             if_none_match=request.headers.get("If-None-Match", ""),
