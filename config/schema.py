@@ -118,7 +118,7 @@ class Ca(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     key_passphrase: Secret = "none"  # noqa: S105 - there is none
     pkcs11_module: File = ""
     pkcs11_token: Annotated[str, of_kind("label", max_length=32)] = ""
-    pkcs11_pin: Secret = "none"  # noqa: S105 - there is none
+    pkcs11_pin: Secret = "none"
     default_profile: ProfileName = "tls-server"
     default_validity: Annotated[int, between(60, 34_560_000, "seconds")] = 86_400
     max_validity: Annotated[int, between(60, 34_560_000, "seconds")] = 7_776_000

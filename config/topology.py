@@ -35,6 +35,19 @@ class Listener:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Secret:
+    """Something that one service alone gets to know, from a `source` as the setting `setting` names it.
+
+    While the file `new_until` does not exist the secret is a new one: a person is asked for it twice.
+    """
+
+    name: str
+    setting: str
+    source: str
+    new_until: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """One service: `module` is imported in the worker as `MODULE.__main__`, whose `main` gets the inheritance."""
 
@@ -42,6 +55,7 @@ class Service:
     module: str
     depends_on: tuple[str, ...] = ()
     listeners: tuple[Listener, ...] = ()
+    secrets: tuple[Secret, ...] = ()
     restart: RestartPolicy = "permanent"
     required: bool = True
 
@@ -52,7 +66,9 @@ def topology(settings: Settings) -> tuple[Service, ...]:
     if settings.monitoring.enabled:
         http = _tcp("http", settings.monitoring.addresses, settings.monitoring.port)
         services.append(Service(name="monitoring", module="monitoring", listeners=http))
-    services.append(Service(name="ca", module="services.ca", listeners=(_rpc(settings, "ca"),)))
+    services.append(
+        Service(name="ca", module="services.ca", listeners=(_rpc(settings, "ca"),), secrets=_ca_secrets(settings))
+    )
     https = _tcp("https", settings.api.addresses, settings.api.port)
     services.append(Service(name="api", module="services.api", depends_on=("ca",), listeners=https))
     return tuple(services)
@@ -60,6 +76,15 @@ def topology(settings: Settings) -> tuple[Service, ...]:
 
 def _tcp(name: str, addresses: Iterable[str], port: int) -> tuple[Listener, ...]:
     return tuple(Listener(name=name, kind="tcp", address=address, port=port) for address in addresses)
+
+
+def _ca_secrets(settings: Settings) -> tuple[Secret, ...]:
+    ca, keys = settings.ca, str(settings.paths.hierarchy)
+    possible = (
+        Secret(name="key_passphrase", setting="ca.key_passphrase", source=ca.key_passphrase, new_until=keys),
+        Secret(name="pkcs11_pin", setting="ca.pkcs11_pin", source=ca.pkcs11_pin),
+    )
+    return tuple(secret for secret in possible if secret.source != "none")
 
 
 def _rpc(settings: Settings, service: str) -> Listener:

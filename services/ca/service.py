@@ -9,6 +9,7 @@ from typing import Final
 from services.ca import ceremony_messages, messages
 from services.ca.ceremonies import Ceremonies
 from services.ca.installation import hierarchy_files, open_installation
+from services.ca.keyring import Keyring
 from services.ca.metrics import AuthorityMetrics
 from services.ca.server import CertificateAuthority, rules_of
 from services.rpc_server import Handler, Server
@@ -44,7 +45,7 @@ class CaService:
 async def build(worker: Worker) -> CaService:
     """Open the authority, or create it, and answer calls. Raises ConfigurationError and StorageUnavailable."""
     rules = rules_of(worker.settings.ca)
-    files = hierarchy_files(worker.settings)
+    files = hierarchy_files(worker.settings, Keyring(worker.secret("key_passphrase")))
     installation = await open_installation(worker.settings, unix_seconds, worker.log, files)
     authority = CertificateAuthority(
         installation=installation,
