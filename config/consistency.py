@@ -30,6 +30,7 @@ def contradictions(settings: Settings) -> Iterator[Contradiction]:
     yield from _supervision(settings)
     yield from _monitoring(settings)
     yield from _validity(settings)
+    yield from _secrets(settings)
     yield from _api_limits(settings)
     yield from _ports(settings)
     yield from _socket_paths(settings)
@@ -97,6 +98,14 @@ def _validity(settings: Settings) -> Iterator[Contradiction]:
     own = settings.api.certificate_validity
     if own > ca.max_validity:
         yield _at_most("api.certificate_validity", own, "ca.max_validity", ca.max_validity)
+
+
+def _secrets(settings: Settings) -> Iterator[Contradiction]:
+    ca = settings.ca
+    if ca.key_passphrase == ca.pkcs11_pin and ca.pkcs11_pin.startswith("fd:"):  # it is read to its end once
+        yield Contradiction(
+            "ca.pkcs11_pin", ("ca.key_passphrase",), f'"{ca.pkcs11_pin}"', "a file descriptor of its own"
+        )
 
 
 def _api_limits(settings: Settings) -> Iterator[Contradiction]:

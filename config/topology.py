@@ -37,6 +37,19 @@ class Listener:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Secret:
+    """Something that one service alone gets to know, from a `source` as the setting `setting` names it.
+
+    While the file `new_until` does not exist the secret is a new one: a person is asked for it twice.
+    """
+
+    name: str
+    setting: str
+    source: str
+    new_until: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """One service: `module` is imported in the worker as `MODULE.__main__`, whose `main` gets the inheritance."""
 
@@ -44,6 +57,7 @@ class Service:
     module: str
     depends_on: tuple[str, ...] = ()
     listeners: tuple[Listener, ...] = ()
+    secrets: tuple[Secret, ...] = ()
     restart: RestartPolicy = "permanent"
     required: bool = True
 
@@ -55,7 +69,15 @@ def topology(settings: Settings) -> tuple[Service, ...]:
         http = _tcp("http", settings.monitoring.addresses, settings.monitoring.port)
         services.append(Service(name="monitoring", module="monitoring", listeners=http))
     services.append(Service(name="ct", module="services.ct", listeners=(_rpc(settings, "ct"),)))
-    services.append(Service(name="ca", module="services.ca", depends_on=("ct",), listeners=(_rpc(settings, "ca"),)))
+    services.append(
+        Service(
+            name="ca",
+            module="services.ca",
+            depends_on=("ct",),
+            listeners=(_rpc(settings, "ca"),),
+            secrets=_ca_secrets(settings),
+        )
+    )
     https = _tcp("https", settings.api.addresses, settings.api.port)
     plain = _tcp("http", settings.api.http_addresses, settings.api.http_port, "http_")
     services.append(Service(name="api", module="services.api", depends_on=("ca", "ct"), listeners=https + plain))
@@ -64,6 +86,15 @@ def topology(settings: Settings) -> tuple[Service, ...]:
 
 def _tcp(name: str, addresses: Iterable[str], port: int, prefix: str = "") -> tuple[Listener, ...]:
     return tuple(Listener(name=name, kind="tcp", address=address, port=port, prefix=prefix) for address in addresses)
+
+
+def _ca_secrets(settings: Settings) -> tuple[Secret, ...]:
+    ca, keys = settings.ca, str(settings.paths.hierarchy)
+    possible = (
+        Secret(name="key_passphrase", setting="ca.key_passphrase", source=ca.key_passphrase, new_until=keys),
+        Secret(name="pkcs11_pin", setting="ca.pkcs11_pin", source=ca.pkcs11_pin),
+    )
+    return tuple(secret for secret in possible if secret.source != "none")
 
 
 def _rpc(settings: Settings, service: str) -> Listener:

@@ -18,6 +18,7 @@ from services.ca.crl_files import CrlFiles
 from services.ca.crl_publication import CrlPublication, signings_of
 from services.ca.hierarchy import Hierarchy
 from services.ca.installation import hierarchy_files, open_installation
+from services.ca.keyring import Keyring
 from services.ca.metrics import AuthorityMetrics
 from services.ca.responders import Responders
 from services.ca.rules import Rules
@@ -71,7 +72,7 @@ class CaService:
 async def build(worker: Worker) -> CaService:
     """Open the authority, or create it, and answer calls. Raises ConfigurationError and StorageUnavailable."""
     rules = rules_of(worker.settings)
-    files = hierarchy_files(worker.settings)
+    files = hierarchy_files(worker.settings, Keyring(worker.secret("key_passphrase")))
     installation = await open_installation(worker.settings, unix_seconds, worker.log, files)
     roots = installation.hierarchy.anchors()
     probe_seconds = worker.probe_timeout * LOG_SHARE

@@ -42,7 +42,7 @@ from services.worker import Worker
 STEPS = ("before-reserve", "after-reserve", "after-precertificate", "after-log", "after-certificate", "after-store")
 POISON = ExtensionOID.PRECERT_POISON
 # Every call by which the first start changes something, or makes a change durable, outside SQLite's own code.
-TOUCHING = ("open", "mkdir", "fchmod", "fsync", "rename", "replace", "link", "unlink", "rmdir", "ftruncate")
+TOUCHING = ("open", "mkdir", "fchmod", "fsync", "rename", "replace", "link", "unlink", "rmdir", "ftruncate", "pwrite")
 
 
 def die() -> NoReturn:
@@ -131,9 +131,9 @@ def first_starts(directory: Path) -> None:
     while died:
         number += 1
         shutil.rmtree(directory / "data", ignore_errors=True)
-        died = _in_a_fork(partial(_start, directory, dying_at=number)) == -signal.SIGKILL
+        died = in_a_fork(partial(_start, directory, dying_at=number)) == -signal.SIGKILL
         before = _hierarchy(directory)
-        _demand(_in_a_fork(partial(_start, directory)) == 0, f"the start after death {number} failed")
+        _demand(in_a_fork(partial(_start, directory)) == 0, f"the start after death {number} failed")
         after = _hierarchy(directory)
         _demand(len(after) == 6, f"after death {number} the hierarchy has {sorted(after)}")
         _demand(before in ({}, after), f"after death {number} the next start changed the hierarchy")
@@ -147,7 +147,7 @@ def first_starts(directory: Path) -> None:
 
 def _start(directory: Path, dying_at: int | None = None) -> None:
     if dying_at is not None:
-        _die_at_call(dying_at)
+        die_at_call(dying_at)
 
     async def opened() -> None:
         installation = await open_installation(settings_in(directory), unix_seconds, structlog.stdlib.get_logger())
@@ -157,7 +157,7 @@ def _start(directory: Path, dying_at: int | None = None) -> None:
     asyncio.run(opened())
 
 
-def _die_at_call(number: int) -> None:
+def die_at_call(number: int) -> None:
     left = number
 
     def watched(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -185,7 +185,7 @@ def _hierarchy(directory: Path) -> dict[str, bytes]:
     return {"hierarchy.json": document.read_bytes(), **found}
 
 
-def _in_a_fork(run: Callable[[], None]) -> int:
+def in_a_fork(run: Callable[[], None]) -> int:
     """The exit status, negative for a signal. This process has no threads."""
     child = os.fork()
     if child == 0:

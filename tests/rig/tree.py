@@ -54,7 +54,7 @@ class Response:
 
 @dataclass
 class Tree:
-    """One supervised tree. `settings` are `--set` overrides.
+    """One supervised tree. `settings` are `--set` overrides; it inherits `descriptors`.
 
     `prefix` is a command that becomes the tree by exec after it has entered other namespaces (`unshare ...`); files and
     commands then are those that the tree sees, while HTTP from here works as long as the network is not another one.
@@ -64,6 +64,7 @@ class Tree:
     settings: Mapping[str, object] = field(default_factory=dict)
     prefix: Sequence[str] = ()
     mode: str = "development"
+    descriptors: Sequence[int] = ()
     monitoring_port: int = field(default_factory=free_port)
     api_port: int = field(default_factory=free_port)
     http_port: int = field(default_factory=free_port)
@@ -76,8 +77,9 @@ class Tree:
         assert self.process is None, "this tree is already started"
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
-            )
+                self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/",
+                pass_fds=self.descriptors,
+            )  # fmt: skip
 
     def start_healthy(self) -> None:
         """Starts and waits until `/health` answers 200. `started_in` then is the seconds that took."""

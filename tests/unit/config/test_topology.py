@@ -68,9 +68,18 @@ def test_a_listener_in_no_place_or_in_two_does_not_construct(fields: dict[str, A
         Listener(name="x", **fields)
 
 
+def test_only_the_authority_gets_secrets_and_only_those_that_settings_name() -> None:
+    assert not any(service.secrets for service in topology(settings()))
+    named = topology(settings("ca.key_passphrase=prompt", "ca.pkcs11_pin=fd:9"))
+    assert {service.name: [each.name for each in service.secrets] for service in named if service.secrets} == {
+        "ca": ["key_passphrase", "pkcs11_pin"]
+    }
+
+
 def test_paths_follow_from_the_two_directories() -> None:
     paths = settings("server.runtime_dir=/run/tree").paths
     assert {
+        "hierarchy": paths.hierarchy,
         "root_certificate": paths.root_certificate,
         "ca_dir": paths.ca_dir,
         "ct_dir": paths.ct_dir,
@@ -81,6 +90,7 @@ def test_paths_follow_from_the_two_directories() -> None:
         "control_socket": paths.control_socket,
         "rpc_socket": paths.rpc_socket("ca"),
     } == {
+        "hierarchy": Path("/srv/tree/ca/hierarchy.json"),
         "root_certificate": Path("/srv/tree/ca/root.pem"),
         "ca_dir": Path("/srv/tree/ca"),
         "ct_dir": Path("/srv/tree/ct"),
