@@ -31,12 +31,21 @@ def scale_of(unit: str) -> float:
     return SCALES.get(unit, 1.0)
 
 
+SHIFTS = tuple(max(0, bits - 4) for bits in range(43))
+"""By bit length: how far a value is shifted to the right to keep the four bits that pick its bucket.
+
+It ends where the buckets end: a value of more bits is found in neither of these tables, and belongs in the last bucket.
+"""
+
+FIRST_BUCKETS = tuple(8 * shift for shift in SHIFTS)
+"""By bit length: what those four bits are added to."""
+
+
 def bucket_of(value: int) -> int:
     """Index of the bucket that counts `value`."""
-    if value < 16:
-        return max(value, 0)
-    shift = value.bit_length() - 4
-    return min(8 * shift + (value >> shift), BUCKETS - 1)
+    value = max(value, 0)
+    bits = value.bit_length()
+    return FIRST_BUCKETS[bits] + (value >> SHIFTS[bits]) if bits < len(SHIFTS) else BUCKETS - 1
 
 
 def lower_bound(bucket: int) -> int:

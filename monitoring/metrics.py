@@ -33,7 +33,7 @@ from monitoring.families import (
     histogram,
     operation,
 )
-from monitoring.histogram import BUCKETS, HistogramValue
+from monitoring.histogram import BUCKETS, FIRST_BUCKETS, SHIFTS, HistogramValue
 from monitoring.layout import SLOT_STRIDE
 from monitoring.slot import SlotMemory
 
@@ -193,23 +193,27 @@ class Histogram:
 
 
 def _recorder(store: Store, cell: int) -> Callable[[int], None]:
-    """Finds the bucket as monitoring.histogram.bucket_of does, without the cost of calling it."""
+    """Finds the bucket as monitoring.histogram.bucket_of does, without the cost of calling it.
+
+    The list has the counts that the block has: reading a list costs a quarter of reading a memoryview. Each sum is
+    made and stored in one statement, because a name in between costs as much as the sum.
+    """
     floats, buckets = store.floats, store.view(cell + 1, BUCKETS)
+    first_buckets, shifts, last = FIRST_BUCKETS, SHIFTS, BUCKETS - 1
+    counts = buckets.tolist()
     total = floats[cell]
 
     def record(value: int) -> None:
         nonlocal total
-        if value > 15:
-            shift = value.bit_length() - 4
-            try:
-                buckets[shift * 8 + (value >> shift)] += 1
-            except IndexError:
-                buckets[BUCKETS - 1] += 1
-        else:
-            value = max(value, 0)
-            buckets[value] += 1
-        total += value
-        floats[cell] = total
+        if value < 0:  # noqa: PLR1730 - max() would cost a fifth of the whole
+            value = 0
+        try:
+            bits = value.bit_length()
+            bucket = first_buckets[bits] + (value >> shifts[bits])
+        except IndexError:
+            bucket = last
+        counts[bucket] = buckets[bucket] = counts[bucket] + 1
+        floats[cell] = total = total + value
 
     return record
 

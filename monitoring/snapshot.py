@@ -1,8 +1,9 @@
 """From a raw copy of the block to series with names and values, and their sum over the workers. Pure.
 
-`Decoder` keeps what it decoded last for each slot: a table is parsed once, and a series whose cells have not changed is
-handed out again as the same object. `Aggregator` merges the workers and recognises such series, so that a tick in which
-little happened costs little; `aggregate` does the same for a single snapshot.
+A series is decoded when somebody looks at it: judging health takes a handful of each worker's hundreds, only a scrape
+takes all. `Decoder` keeps what was decoded last for each slot: a table is parsed once, and a series whose cells are as
+they were is handed out again as the same object. `Aggregator` merges the workers and recognises such series;
+`aggregate` does the same for a single snapshot.
 
 Merging: counters and histograms are added, gauges merged by the rule they were declared with. Families that several
 services declare get a `service` label. Gauges of a worker without a process are left out: they describe something that
@@ -10,10 +11,10 @@ is no more. Counters of the dead stay, so that totals do not drop.
 """
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import is_, itemgetter
-from typing import Any
+from typing import Any, overload
 
 import msgspec
 
@@ -26,7 +27,9 @@ __all__ = ("Aggregator", "Decoder", "HistogramValue", "MergedFamily", "Series", 
 Value = int | float | HistogramValue
 
 _MERGES: dict[Merge, Callable[[list[int | float]], int | float]] = {"sum": sum, "max": max, "min": min}
-_BUCKETS = struct.Struct(f"={BUCKETS}Q")
+_COUNTER = struct.Struct("=Q")
+_GAUGE = struct.Struct("=d")
+_HISTOGRAM = struct.Struct(f"=d{BUCKETS}Q")
 _WITHOUT_PROCESS: tuple[ChildState, ...] = ("stopped", "backoff", "failed")
 
 
@@ -39,6 +42,57 @@ class Series(msgspec.Struct, frozen=True, gc=False):
     help: str
     labels: Labels
     value: Value
+
+
+class _Known:
+    """What is known of one slot from earlier readings: its table, and each series as it was last looked at."""
+
+    __slots__ = ("cells", "series", "spans", "table", "text")
+
+    def __init__(self, text: bytes, table: Table) -> None:
+        self.text = text
+        self.table = table
+        self.spans = [
+            slice(place.cell * WORD, (place.cell + (CELLS if place.family.kind == "histogram" else 1)) * WORD)
+            for place in table.series
+        ]
+        self.cells: list[bytes] = [b""] * len(table.series)
+        self.series: list[Series | None] = [None] * len(table.series)
+
+    def look(self, place: int, cells: bytes) -> Series:
+        """The series at `place` of the table, out of all cells of the slot."""
+        own = cells[self.spans[place]]
+        series = self.series[place]
+        if series is None or own != self.cells[place]:
+            series = self.series[place] = _decoded(self.table.series[place], own)
+            self.cells[place] = own
+        return series
+
+
+class SlotSeries(Sequence[Series]):
+    """All series of one slot at one moment, in the order of its table. Each is decoded when it is looked at."""
+
+    __slots__ = ("_cells", "_known")
+
+    def __init__(self, known: _Known, cells: bytes) -> None:
+        self._known = known
+        self._cells = cells
+
+    def __len__(self) -> int:
+        return len(self._known.spans)
+
+    @overload
+    def __getitem__(self, place: int) -> Series: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Series]: ...
+    def __getitem__(self, place: int | slice) -> Series | Sequence[Series]:
+        if isinstance(place, slice):
+            return tuple(self)[place]
+        return self._known.look(place, self._cells)
+
+    def __iter__(self) -> Iterator[Series]:
+        look, cells = self._known.look, self._cells
+        return (look(place, cells) for place in range(len(self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +115,7 @@ class SlotSnapshot:
     probe_ns: int
     note: str
     table_generation: int
-    series: tuple[Series, ...]
+    series: Sequence[Series]
     families: tuple[Family, ...]
     damaged: bool
 
@@ -78,22 +132,12 @@ class Snapshot:
     board: Board | None
 
 
-@dataclass(slots=True)
-class _Decoded:
-    """What is known of one slot from the previous time."""
-
-    text: bytes
-    table: Table
-    cells: bytes
-    series: list[Series]
-
-
 class Decoder:
     """Turns raw copies of one block into snapshots, reusing what has not changed since the previous copy."""
 
     def __init__(self) -> None:
         """Nothing is known yet."""
-        self._slots: dict[int, _Decoded] = {}
+        self._slots: dict[int, _Known] = {}
 
     def decode(self, raw: RawBlock) -> Snapshot:
         """Never raises for a damaged slot: it has no series and `damaged` set."""
@@ -108,16 +152,15 @@ class Decoder:
 
     def _slot(self, raw: RawSlot) -> SlotSnapshot:
         try:
-            decoded = self._decoded(raw)
+            known = self._known(raw)
         except TableDamaged:
-            decoded = None
-        known = raw.identity
-        current = known is not None and raw.generation == known.generation
+            known = None
+        current = raw.identity is not None and raw.generation == raw.identity.generation
         probe = raw.probe if current else Probe()
-        identity = known or Identity("?", 0)
+        identity = raw.identity or Identity("?", 0)
         return SlotSnapshot(
             slot=raw.slot,
-            service=identity.service if known else "",
+            service=identity.service if raw.identity else "",
             index=identity.index,
             pid=identity.pid,
             generation=identity.generation,
@@ -129,52 +172,34 @@ class Decoder:
             probe_ns=probe.time_ns,
             note=probe.note,
             table_generation=raw.table_generation,
-            series=tuple(decoded.series) if decoded else (),
-            families=decoded.table.families if decoded else (),
-            damaged=raw.damaged or (decoded is None and bool(raw.table)),
+            series=SlotSeries(known, raw.cells) if known else (),
+            families=known.table.families if known else (),
+            damaged=raw.damaged or (known is None and bool(raw.table)),
         )
 
-    def _decoded(self, raw: RawSlot) -> _Decoded | None:
+    def _known(self, raw: RawSlot) -> _Known | None:
         if not raw.table:
             return None
-        decoded = self._slots.get(raw.slot)
-        if decoded is None or decoded.text != raw.table:
-            table = Table.parse(raw.table)
-            if table.cells * WORD != len(raw.cells):
-                raise TableDamaged("the table does not describe the cells")
-            decoded = _Decoded(raw.table, table, b"", [])
-        if decoded.cells != raw.cells:
-            decoded = _Decoded(raw.table, decoded.table, raw.cells, _series(decoded, raw.cells))
-        self._slots[raw.slot] = decoded
-        return decoded
+        known = self._slots.get(raw.slot)
+        if known is None or known.text != raw.table:
+            known = _Known(raw.table, Table.parse(raw.table))
+        if known.table.cells * WORD != len(raw.cells):
+            raise TableDamaged("the table does not describe the cells")
+        self._slots[raw.slot] = known
+        return known
 
 
-def _series(previous: _Decoded, cells: bytes) -> list[Series]:
-    words, floats = memoryview(cells).cast("Q"), memoryview(cells).cast("d")
-    before = memoryview(previous.cells).cast("Q")
-    if not before:
-        return [_one(place, cells, words, floats) for place in previous.table.series]
-    found = []
-    for place, known in zip(previous.table.series, previous.series, strict=True):
-        cell = place.cell
-        if known.kind == "histogram":
-            start, end = cell * WORD, (cell + CELLS) * WORD
-            unchanged = previous.cells[start:end] == cells[start:end]
-        else:
-            unchanged = before[cell] == words[cell]
-        found.append(known if unchanged else _one(place, cells, words, floats))
-    return found
-
-
-def _one(place: SeriesCell, cells: bytes, words: "memoryview[int]", floats: "memoryview[float]") -> Series:
-    family, cell = place.family, place.cell
+def _decoded(place: SeriesCell, cells: bytes) -> Series:
+    family = place.family
     value: Value
-    if family.kind == "counter":
-        value = words[cell] * scale_of(family.unit) if family.unit == "seconds" else words[cell]
+    if family.kind == "histogram":
+        total, *buckets = _HISTOGRAM.unpack(cells)
+        value = HistogramValue(total, tuple(buckets))
     elif family.kind == "gauge":
-        value = floats[cell]
+        (value,) = _GAUGE.unpack(cells)
     else:
-        value = HistogramValue(floats[cell], _BUCKETS.unpack_from(cells, (cell + 1) * WORD))
+        (count,) = _COUNTER.unpack(cells)
+        value = count * scale_of(family.unit) if family.unit == "seconds" else count
     return Series(family.name, family.kind, family.unit, family.help, place.labels, value)
 
 

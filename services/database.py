@@ -39,7 +39,7 @@ from services.errors import DatabaseCorrupt, Overloaded, StorageUnavailable
 
 WAITING_WRITES: Final = 4096
 GROUP_WRITES: Final = 256
-CHECKPOINT_WRITES: Final = 500
+CHECKPOINT_WRITES: Final = 250  # what a successor reads again after a crash: 8 MB at most, some 3 ms
 IDLE_CHECKPOINT_WRITES: Final = 50
 IDLE_SECONDS: Final = 1.0
 LEND_SECONDS: Final = 0.001

@@ -7,7 +7,7 @@ Rules:
   a database that passed is opened for writing. Nothing is repaired, deleted or overwritten here.
 - Each database carries a random identity (`application_id`, in its first page). Every generation of its log begins
   with a copy of that page (`database.py` sees to it), so that the log of another database is recognised as foreign.
-- `PRAGMA quick_check` reads the whole file. Below FULL_CHECK_BYTES that takes up to 10 ms and is done before opening;
+- `PRAGMA quick_check` reads the whole file. Below FULL_CHECK_BYTES that takes up to 3 ms and is done before opening;
   a worker that was killed must be back sooner than a larger file can be read, so there it is done while serving.
 - Migrations only ever get appended to. Each runs in one transaction together with its `user_version`.
 - SQLite's locks are POSIX locks: a process that closes any descriptor of the file loses them. Here the file is opened
@@ -24,7 +24,7 @@ from typing import Final, NoReturn
 
 from services.errors import ConfigurationError, DatabaseCorrupt, StorageUnavailable
 
-FULL_CHECK_BYTES: Final = 4 * 1_048_576
+FULL_CHECK_BYTES: Final = 1_048_576
 BUSY_SECONDS: Final = 5.0
 LOOKUP_BUSY_MILLISECONDS: Final = 20
 

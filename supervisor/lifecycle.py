@@ -103,6 +103,12 @@ class Child:
         return self.state in ALIVE
 
     @property
+    def vacant(self) -> bool:
+        """Whether no process exists and none is about to: failed, stopped or finished, but not waiting to begin."""
+        waits_to_begin = self.wanted and not self.generation
+        return self.state is State.FAILED or (self.state is State.STOPPED and not waits_to_begin)
+
+    @property
     def restarts(self) -> int:
         """Starts after the first."""
         return max(self.generation - 1, 0)

@@ -50,6 +50,7 @@ from supervisor.tree import (
     next_deadline,
     step,
 )
+from supervisor.vacancies import Vacancies
 from supervisor.workers import Workers
 
 MAINTENANCE_NS: Final = SECOND
@@ -87,6 +88,7 @@ class Supervisor:
         self._reply: Callable[[Connection, Reply], None] = lambda _connection, _reply: None
         self._expire: Callable[[int], None] = lambda _now: None
         self._workers: Workers
+        self._vacancies: Vacancies
         self._started_at = now = time.monotonic_ns()
         self._next_maintenance = now + MAINTENANCE_NS
         self._next_watchdog = now if around.notifier.watchdog_ns else None
@@ -95,10 +97,15 @@ class Supervisor:
         self._now = now
 
     def attach(
-        self, workers: Workers, reply: Callable[[Connection, Reply], None], expire: Callable[[int], None]
+        self,
+        workers: Workers,
+        vacancies: Vacancies,
+        reply: Callable[[Connection, Reply], None],
+        expire: Callable[[int], None],
     ) -> None:
-        """Give it its hands: processes, and the control socket's way to answer and to expire."""
+        """Give it its hands: processes, sockets without one, and the control socket's way to answer and to expire."""
         self._workers = workers
+        self._vacancies = vacancies
         self._reply = reply
         self._expire = expire
 
@@ -239,6 +246,7 @@ class Supervisor:
         for name, child in self.tree.children.items():
             if child.state is not before.children[name].state or child.generation != before.children[name].generation:
                 self._around.blocks.record_state(child.spec, child.state, child.restarts)
+                self._vacancies.show(name, vacant=child.vacant and not self.tree.stopping)
                 self._tell_state(child, now)
                 self._extend(child)
         if self.tree.stopping and not before.stopping:

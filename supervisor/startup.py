@@ -36,6 +36,7 @@ from supervisor.process import ForkServer
 from supervisor.restart import Limits as RestartLimits
 from supervisor.sockets import Sockets, close_listeners, open_listeners
 from supervisor.tree import ReplacePolicy, Tree, grow
+from supervisor.vacancies import Vacancies
 from supervisor.workers import Workers
 
 DESCRIPTORS: Final = 65_536
@@ -68,7 +69,7 @@ def run(settings: Settings, services: Sequence[Service], options: str = "") -> i
         workers = Workers(settings, sockets, fork_server, around.descriptors, output, log, supervisor.tell)
         control = _control(settings.paths, around.descriptors, supervisor)
         stack.callback(control.close)
-        supervisor.attach(workers, control.reply, control.expire)
+        supervisor.attach(workers, Vacancies(sockets, around.descriptors), control.reply, control.expire)
         log.info("the supervisor starts", version=around.version, mode=settings.mode, data_dir=settings.server.data_dir)
         code = _supervise(supervisor, workers, around)
         log.info("the supervisor ends", exit_code=code)

@@ -14,6 +14,7 @@ from contextlib import closing
 from itertools import count
 from pathlib import Path
 
+import structlog
 import uvloop
 
 from services.database import Database
@@ -147,6 +148,7 @@ def _fill(ballast: Path) -> None:
 
 
 if __name__ == "__main__":
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # what it says is its outcome alone
     match sys.argv[1:]:
         case ["numbers", path]:
             uvloop.run(write_numbers(Path(path)))

@@ -2,6 +2,7 @@
 
 import stat
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,6 +74,18 @@ def test_restart_replaces_one_worker_and_refuses_no_request(tree: Tree) -> None:
     assert tree.api("GET", "/v1/ca/roots").status == 200
     tree.wait_replaced("api", pids["api"], within=15)
     assert tree.worker_pid("ca") == pids["ca"]
+
+
+def test_while_a_service_is_stopped_its_callers_say_unavailable_at_once(tree: Tree) -> None:
+    tree.run("stop", "ca")
+    began = time.monotonic()
+    answer = tree.issue(signing_request("stopped.example.test"))
+    took = time.monotonic() - began
+    assert (answer.status, answer.json()["type"]) == (503, "urn:trustchain:problem:unavailable"), answer.text
+    assert answer.headers["retry-after"] == "1"
+    assert took < 2, "it does not wait for the 10 s of api.request_timeout"
+    tree.run("start", "ca")
+    assert tree.issue(signing_request("started.example.test")).status == 201
 
 
 def test_commands_without_a_tree_say_so(short_path: Path) -> None:

@@ -107,6 +107,12 @@ NEXT_STATES = {
 }  # fmt: skip
 
 
+def test_a_child_is_vacant_when_no_process_is_about_to_answer_its_callers() -> None:
+    assert [state for state in State if child(state, generation=1).vacant] == [State.STOPPED, State.FAILED]
+    assert not child(State.STOPPED, generation=0).vacant, "it waits for what it depends on"
+    assert child(State.STOPPED, generation=0, wanted=False).vacant, "stopped by the operator before it began"
+
+
 def named(event: Event) -> str:
     return "End again" if isinstance(event, End) and event.again else type(event).__name__
 
