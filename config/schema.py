@@ -115,6 +115,7 @@ class Ca(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     backdate: Annotated[int, between(0, 86_400, "seconds")] = 60
     allowed_names: Zones = ()
     denied_names: Zones = ()
+    retention_days: Annotated[int, between(0, 36_500, "days")] = 0
 
 
 class Api(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

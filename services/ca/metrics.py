@@ -11,16 +11,19 @@ from contextlib import contextmanager
 from typing import Final, get_args
 
 from monitoring.metrics import Metrics, Timing, counter, gauge, histogram, operation
+from services.ca import inventory_metrics
 from services.ca.hierarchy import Hierarchy, validity_of
 from services.ca.messages import Refusal, RefusalKind
 from services.ca.profile import PROFILES
 
-QUERIES: Final = ("get", "list", "roots")
+QUERIES: Final = ("get", "list", "roots", "inventory", "expiry")
 STEPS: Final = ("reserve", "store")
 
 FAMILIES: Final = (
     *operation("trustchain_ca_requests", "Requests for a certificate"),
-    *operation("trustchain_ca_queries", "Questions about issued certificates and roots", labels={"method": QUERIES}),
+    *operation(
+        "trustchain_ca_queries", "Questions about issued certificates, roots and what ends", labels={"method": QUERIES}
+    ),
     counter("trustchain_ca_certificates_issued_total", "Certificates issued.", labels={"profile": tuple(PROFILES)}),
     counter("trustchain_ca_refusals_total", "Requests refused, by reason.", labels={"kind": get_args(RefusalKind)}),
     histogram("trustchain_ca_sign_seconds", "Building and signing one certificate."),
@@ -33,6 +36,7 @@ FAMILIES: Final = (
         labels={"certificate": ("root", "intermediate")},
         merge="min",
     ),
+    *inventory_metrics.FAMILIES,
 )
 
 

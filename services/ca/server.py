@@ -34,6 +34,7 @@ from services.ca.issuance import Decision, Rules, new_serial, parse_serial, seri
 from services.ca.messages import (
     Certificate,
     CertificatePage,
+    CertificateStatus,
     GetCertificate,
     GetRoots,
     IssueRequest,
@@ -194,8 +195,15 @@ class CertificateAuthority:
             subject=issued.subject,
             names=list(issued.names),
             issued_at=issued.issued_at,
-            status="valid" if self._now() <= issued.not_after else "expired",
+            status=self._status(issued),
+            revoked_at=issued.revoked_at,
+            revocation_reason=issued.reason,
         )
+
+    def _status(self, issued: Issued) -> CertificateStatus:
+        if issued.revoked_at is not None:
+            return "revoked"
+        return "valid" if self._now() <= issued.not_after else "expired"
 
     async def _finish(self, work: Coroutine[Any, Any, T]) -> T:
         """Do the work to its end, whether or not the caller still waits for it."""

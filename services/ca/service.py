@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from typing import Final
 
 from services.ca import messages
-from services.ca.installation import open_installation
+from services.ca.expiry import Item
+from services.ca.installation import Installation, open_installation
+from services.ca.inventory import Inventory
+from services.ca.inventory_metrics import InventoryMetrics
 from services.ca.metrics import AuthorityMetrics
+from services.ca.retention import Retention
 from services.ca.server import CertificateAuthority, rules_of
 from services.rpc_server import Handler, Server
 from services.worker import Worker
@@ -19,8 +24,9 @@ LISTENER: Final = "rpc"
 class CaService:
     """What the worker runs."""
 
-    def __init__(self, authority: CertificateAuthority, server: Server) -> None:
+    def __init__(self, authority: CertificateAuthority, inventory: Inventory, server: Server) -> None:
         self._authority = authority
+        self._inventory = inventory
         self._server = server
 
     async def probe(self) -> None:
@@ -35,6 +41,7 @@ class CaService:
     async def close(self) -> None:
         """Close the record."""
         self._server.close()
+        await self._inventory.close()
         await self._authority.close()
 
 
@@ -51,16 +58,44 @@ async def build(worker: Worker) -> CaService:
         random_octets=os.urandom,
     )
     await authority.start()
+    inventory = inventory_of(worker, installation)
     handlers: dict[str, Handler] = {
         "issue": authority.issue,
         "get": authority.get,
         "list": authority.list,
         "roots": authority.roots,
+        "inventory": inventory.inventory,
+        "expiry": inventory.expiry,
     }
     methods = {name: (request, handlers[name]) for name, (request, _) in messages.METHODS.items()}
     server = Server(worker.sockets[LISTENER], methods)
     server.start()
-    return CaService(authority, server)
+    inventory.start()
+    return CaService(authority, inventory, server)
+
+
+def inventory_of(worker: Worker, installation: Installation) -> Inventory:
+    """The inventory of an open authority."""
+    metrics = InventoryMetrics(worker.metrics)
+    storage = installation.storage.inventory()
+    days = worker.settings.ca.retention_days
+    owned = installation.hierarchy
+
+    def authorities() -> list[Item]:
+        return [
+            Item.of_certificate("root", owned.root),
+            Item.of_certificate("intermediate", owned.issuer.certificate),
+        ]
+
+    return Inventory(
+        storage=storage,
+        retention=Retention(storage, days, metrics, worker.log, unix_seconds),
+        sources=(authorities,),
+        metrics=metrics,
+        log=worker.log,
+        now=unix_seconds,
+        disk_free=lambda: shutil.disk_usage(worker.settings.paths.ca_dir).free,
+    )
 
 
 def unix_seconds() -> int:

@@ -9,7 +9,8 @@ Rules:
   certificate. A crash in between leaves it `reserved`: evidence that something may have been signed, which is never
   removed, used again, or filled in later.
 - Names are stored in lower case and only with the certificate: the lists see nothing but what was issued.
-- Lists walk an index from where the last page ended (`listing.py`).
+- Lists walk an index from where the last page ended (`listing.py`). What is counted is counted by triggers
+  (`inventory_storage.py`).
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from typing import Any, Final
 
 import msgspec
 
-from services.ca import listing
+from services.ca import inventory_storage, listing
+from services.ca.inventory_storage import InventoryStorage
 from services.ca.listing import Position, Query
+from services.ca.messages import RevocationReason
 from services.database import Database
 
 # What a page may weigh in octets, as reckoned by `Issued.weight`: a reply has to fit into one message between workers.
@@ -56,6 +59,20 @@ MIGRATIONS: Final = (
     CREATE INDEX issued_by_profile ON certificates (profile, id) WHERE state = 'issued';
     CREATE INDEX reserved ON certificates (id) WHERE state = 'reserved';
     """,
+    """
+    CREATE TABLE revocations (
+        id INTEGER PRIMARY KEY,
+        serial TEXT NOT NULL UNIQUE,
+        issuer TEXT NOT NULL,
+        partition INTEGER NOT NULL,
+        revoked_at INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        not_after INTEGER NOT NULL,
+        requester TEXT NOT NULL,
+        trace TEXT NOT NULL
+    ) STRICT;
+    """,
+    inventory_storage.MIGRATION,
 )
 
 
@@ -87,6 +104,8 @@ class Issued:
     not_after: int
     issued_at: int
     certificate: bytes
+    revoked_at: int | None = None
+    reason: RevocationReason | None = None
 
     @property
     def weight(self) -> int:
@@ -133,6 +152,10 @@ class Storage:
         """Whether no serial number was ever put on record."""
         return await self._database.read(_is_empty)
 
+    def inventory(self) -> InventoryStorage:
+        """What is counted about the record, in the same database."""
+        return InventoryStorage(self._database)
+
     async def probe(self) -> None:
         """One small durable write. Raises StorageUnavailable or DatabaseCorrupt."""
         await self._database.probe()
@@ -143,7 +166,9 @@ class Storage:
 
 
 _COLUMNS: Final = (
-    "c.serial, c.issuer, c.profile, c.subject, c.names, c.not_before, c.not_after, c.issued_at, c.certificate"
+    "c.serial, c.issuer, c.profile, c.subject, c.names, c.not_before, c.not_after, c.issued_at, c.certificate, "
+    "(SELECT revoked_at FROM revocations WHERE serial = c.serial), "
+    "(SELECT reason FROM revocations WHERE serial = c.serial)"
 )
 _names_of = msgspec.json.Decoder(tuple[str, ...]).decode
 
@@ -175,8 +200,7 @@ def _store(connection: sqlite3.Connection, row: int, certificate: bytes, issued_
     ).fetchone()
     if changed is None:
         raise ValueError(f"row {row} is not reserved")
-    lowered = {name.lower() for name in _names_of(changed[0])}
-    connection.executemany("INSERT INTO names (name, id) VALUES (?, ?)", [(name, row) for name in sorted(lowered)])
+    inventory_storage.add_names(connection, row, _names_of(changed[0]))
 
 
 def _get(connection: sqlite3.Connection, serial: str) -> Issued | None:
@@ -190,29 +214,29 @@ def _get(connection: sqlite3.Connection, serial: str) -> Issued | None:
 def _page(connection: sqlite3.Connection, query: Query, limit: int) -> Page:
     """Walk until the page is full, by number or by weight, or until enough rows were looked at for one page."""
     rows = connection.execute(
-        f"SELECT c.id, c.state = 'issued' AND {query.matches}, {_COLUMNS} FROM {query.walked}",  # noqa: S608 - constants
+        f"SELECT {query.key}, {query.row}, c.state = 'issued' AND {query.matches}, {_COLUMNS} FROM {query.walked}",  # noqa: S608 - constants
         query.parameters,
     )
     found: list[Issued] = []
     room = MAX_PAGE_OCTETS
     examined = 0
     last = Position(0, 0)
-    for row, matches, *columns in rows:
-        if matches:
+    for key, row, matches, *columns in rows:
+        if matches and (query.domain is None or query.answers(key, _names_of(columns[4]))):
             issued = _issued(columns)
             room -= issued.weight
             if len(found) == limit or (found and room < 0):
                 return Page(tuple(found), listing.next_cursor(query.order, last))
             found.append(issued)
         examined += 1
-        last = Position(columns[6], row)
+        last = Position(key, row)
     more = examined == query.parameters["examined"]
     return Page(tuple(found), listing.next_cursor(query.order, last) if more else None)
 
 
 def _issued(columns: Sequence[Any]) -> Issued:
-    serial, issuer, profile, subject, names, not_before, not_after, issued_at, certificate = columns
-    return Issued(serial, issuer, profile, subject, _names_of(names), not_before, not_after, issued_at, certificate)
+    serial, issuer, profile, subject, names, *rest = columns
+    return Issued(serial, issuer, profile, subject, _names_of(names), *rest)
 
 
 def _count_reserved(connection: sqlite3.Connection) -> int:

@@ -18,7 +18,7 @@ def encoded(text: str) -> str:
 def test_a_cursor_brings_back_the_position_that_it_was_made_of() -> None:
     cursor = next_cursor("newest", Position(NOW, 17))
     asked = query(ListCertificates(cursor=cursor), NOW)
-    assert (asked.parameters["not_after"], asked.parameters["row"]) == (NOW, 17)
+    assert (asked.parameters["key"], asked.parameters["row"]) == (NOW, 17)
 
 
 def test_the_longest_cursor_fits_its_limit() -> None:
