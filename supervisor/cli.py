@@ -34,6 +34,8 @@ COMMANDS: Final = MappingProxyType(
         "root": "services.cli:root",
         "issue": "services.cli:issue",
         "certs": "services.cli:certs",
+        "inventory": "services.cli_inventory:inventory",
+        "expiry": "services.cli_inventory:expiry",
     }
 )
 """MODULE:ATTRIBUTE of each sub-command."""

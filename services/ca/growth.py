@@ -2,7 +2,7 @@
 
 Rules:
 - The rate is that of the last week, or of the time since the first certificate if that is less: a burst of an hour is
-  no trend. What retention is about to delete is subtracted: with a steady stream of certificates the record stands still.
+  no trend. What retention is about to delete is subtracted: fed by a steady stream the record stands still.
 - A row takes what all take on the average: the file without its unused pages, divided by the rows.
 - Unused pages of the file are room: SQLite fills them before the file grows.
 - No forecast is made from less than a day or fewer than LEAST_ROWS rows: the empty file's own size would be most of it.

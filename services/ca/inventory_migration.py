@@ -1,8 +1,8 @@
 """The tables by which the record is counted and searched, as SQL: kept by triggers, whoever writes a certificate.
 
 Rules:
-- A count changes in the transaction of what it counts, so that no crash leaves them apart, and reading one takes as long
-  at a million rows as at ten.
+- A count changes in the transaction of what it counts, so that no crash leaves them apart, and reading one takes as
+  long at a million rows as at ten.
 - What triggers can say is said by triggers. They cannot write names backwards or digest them: `inventory_storage` does,
   where a certificate is stored and where one is deleted.
 - Only rows in state `issued` are counted and found. A row that leaves the state, or the table, leaves the counts;
@@ -126,7 +126,8 @@ _CERTIFICATE_TRIGGERS: Final = """
     BEGIN
         DELETE FROM expiry_hours WHERE hour = NEW.hour;
     END;
-    CREATE TRIGGER count_issued AFTER UPDATE OF state ON certificates WHEN OLD.state <> 'issued' AND NEW.state = 'issued'
+    CREATE TRIGGER count_issued AFTER UPDATE OF state ON certificates
+        WHEN OLD.state <> 'issued' AND NEW.state = 'issued'
     BEGIN
         INSERT INTO counted VALUES (NEW.profile, NEW.requester, NEW.issuer, NEW.not_after, NEW.issued_at, 1);
     END;

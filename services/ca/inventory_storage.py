@@ -200,7 +200,10 @@ def _ending(connection: sqlite3.Connection, first: int, last: int | None, second
 
 _FOREVER: Final = 2**62
 _COUNT_STRETCH: Final = (
-    "SELECT count(*) FROM certificates INDEXED BY issued_by_expiry WHERE state = 'issued' AND not_after BETWEEN ? AND ?",
+    (
+        "SELECT count(*) FROM certificates INDEXED BY issued_by_expiry "
+        "WHERE state = 'issued' AND not_after BETWEEN ? AND ?"
+    ),
     "SELECT count(*) FROM unrenewed INDEXED BY unrenewed_by_expiry WHERE not_after BETWEEN ? AND ?",
 )
 _LEAF: Final = "c.serial, c.names, c.not_before, c.not_after"
@@ -208,7 +211,8 @@ _LEAF: Final = "c.serial, c.names, c.not_before, c.not_after"
 
 def _unrenewed(connection: sqlite3.Connection, first: int, last: int, limit: int) -> list[Leaf]:
     rows = connection.execute(
-        f"SELECT {_LEAF} FROM unrenewed AS u INDEXED BY unrenewed_by_expiry CROSS JOIN certificates AS c ON c.id = u.id "  # noqa: S608 - constants
+        f"SELECT {_LEAF} FROM unrenewed AS u INDEXED BY unrenewed_by_expiry "  # noqa: S608 - constants
+        "CROSS JOIN certificates AS c ON c.id = u.id "
         "WHERE u.not_after BETWEEN ? AND ? ORDER BY u.not_after, u.id LIMIT ?",
         (first, last, limit),
     )

@@ -105,17 +105,21 @@ _BY_REVOCATION: Final = _Walk(
 )
 _BY_ISSUE: Final = _Walk(
     "issue",
-    "certificates AS c INDEXED BY issued_by_time WHERE c.state = 'issued' AND c.issued_at BETWEEN :issued_from AND :end "
-    "AND (c.issued_at, c.id) < (:key, :row) ORDER BY c.issued_at DESC, c.id DESC LIMIT :examined",
+    "certificates AS c INDEXED BY issued_by_time WHERE c.state = 'issued' "
+    "AND c.issued_at BETWEEN :issued_from AND :end AND (c.issued_at, c.id) < (:key, :row) "
+    "ORDER BY c.issued_at DESC, c.id DESC LIMIT :examined",
     key="c.issued_at",
 )
 _BY_ROW: Final = _Walk("newest", "certificates AS c WHERE c.id < :row ORDER BY c.id DESC LIMIT :examined")
 
 
+_REVOKED: Final = "EXISTS (SELECT 1 FROM revocations WHERE serial = c.serial)"
+
+
 def _by(column: str) -> _Walk:
     return _Walk(
         "newest",
-        f"certificates AS c INDEXED BY issued_by_{column} WHERE c.state = 'issued' AND c.{column} = :{column} "  # noqa: S608 - names of columns
+        f"certificates AS c INDEXED BY issued_by_{column} WHERE c.state = 'issued' AND c.{column} = :{column} "
         "AND c.id < :row ORDER BY c.id DESC LIMIT :examined",
     )
 
@@ -198,8 +202,7 @@ def _matches(request: ListCertificates) -> str:
         if getattr(request, column) is not None
     ]
     if request.status is not None:
-        negation = "" if request.status == "revoked" else "NOT "
-        conditions.append(f"{negation}EXISTS (SELECT 1 FROM revocations WHERE serial = c.serial)")
+        conditions.append(_REVOKED if request.status == "revoked" else f"NOT {_REVOKED}")
     return " AND ".join(conditions)
 
 

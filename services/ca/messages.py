@@ -94,9 +94,9 @@ class ListCertificates(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """One page of what was issued. All filters given must hold; `after` includes the time given, `before` does not.
 
     `name` is compared with whole names, `search` is a DNS name and finds all below it too, both without regard to case.
-    Newest first; but a `search` is in the order of names, and without `name`, `search` and `requester` what is asked for
-    by expiry, or as valid or expired, is in the order of expiry, soonest first. `cursor` is the `next_cursor` of the page
-    before, with the same filters.
+    Newest first; but a `search` is in the order of names, and without `name`, `search` and `requester` what is asked
+    for by expiry, or as valid or expired, is in the order of expiry, soonest first, and what is revoked in the order of
+    revocation, newest first. `cursor` is the `next_cursor` of the page before, with the same filters.
     """
 
     cursor: Annotated[str, Meta(max_length=MAX_CURSOR_CHARACTERS)] | None = None
