@@ -24,10 +24,11 @@ from config.loader import Loaded
 from config.schema import Settings
 from services.ca.messages import MAX_PAGE, MAX_WITHIN, Certificate, CertificatePage
 from services.cli_client import ApiClient, CommandError, no_root
-from services.cli_duration import Duration
+from services.cli_duration import duration
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_within = duration(MAX_WITHIN)
 
 
 def told(command: Callable[P, R]) -> Callable[P, R]:
@@ -102,8 +103,8 @@ def issue(loaded: Loaded, **options: Any) -> None:
 @click.option("--issuer", metavar="SERIAL", help="Only certificates of the issuer with this serial number.")
 @click.option("--profile", metavar="NAME", help="Only certificates of this profile.")
 @click.option("--status", type=click.Choice(["valid", "expired", "revoked"]), help="Only these.")
-@click.option("--expires-within", type=Duration(MAX_WITHIN), help="Only what ends within this time, such as 12h or 7d.")
-@click.option("--issued-within", type=Duration(MAX_WITHIN), help="Only what was issued within this time.")
+@click.option("--expires-within", metavar="TIME", callback=_within, help="Only what ends within 12h, 7d or the like.")
+@click.option("--issued-within", metavar="TIME", callback=_within, help="Only what was issued within this time.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="At most this many.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document, certificates included.")
 @settings_options

@@ -29,10 +29,9 @@ from services.ca.messages import (
     RecordSize,
     Tally,
 )
-from services.cli import shown as shown_names
-from services.cli import shown_time, told
+from services.cli import shown, shown_time, told
 from services.cli_client import ApiClient
-from services.cli_duration import Duration, shown
+from services.cli_duration import duration, shown_span
 
 _MIB: Final = 1 << 20
 
@@ -55,10 +54,8 @@ def inventory(loaded: Loaded, top: int, as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--within", type=Duration(MAX_WITHIN), default="30d", show_default=True, help="How far to look ahead.")
-@click.option(
-    "--limit", type=click.IntRange(1, MAX_PAGE), default=DEFAULT_PAGE, show_default=True, help="Of the leaves."
-)
+@click.option("--within", metavar="TIME", callback=duration(MAX_WITHIN), default="30d", help="Default: 30d.")
+@click.option("--limit", type=click.IntRange(1, MAX_PAGE), default=DEFAULT_PAGE, show_default=True, help="Of leaves.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @settings_options
 @told
@@ -83,7 +80,7 @@ def _inventory_lines(found: InventorySummary, now: int) -> Iterator[str]:
         f"{found.unfinished} unfinished"
     )
     for each in found.expiring:
-        within = f"within {shown(each.within_seconds)}"
+        within = f"within {shown_span(each.within_seconds)}"
         yield f"expiring      {within:<12}  {each.certificates}, {each.unrenewed} not renewed"
     for title, tallies in (("profile", found.profiles), ("issuer", found.issuers), ("requester", found.requesters)):
         yield from _tally_lines(title, tallies)
@@ -97,15 +94,15 @@ def _inventory_lines(found: InventorySummary, now: int) -> Iterator[str]:
 
 def _tally_lines(title: str, tallies: list[Tally]) -> Iterator[str]:
     for tally in tallies:
-        yield f"{title:<12}  {tally.certificates:>8}  {shown_names([tally.value])}"
+        yield f"{title:<12}  {tally.certificates:>8}  {shown([tally.value])}"
 
 
 def _record_line(record: RecordSize, now: int) -> str:
     size = f"record        {record.octets / _MIB:.1f} MiB, {record.octets_per_day / _MIB:+.2f} MiB a day"
-    free = f"{record.disk_free_octets / _MIB:.0f} MiB of the disk are free"
-    return f"{size}; {free}" if record.full_at is None else f"{size}; {free}, for {shown(max(0, record.full_at - now))}"
+    free = f"{size}; {record.disk_free_octets / _MIB:.0f} MiB of the disk are free"
+    return free if record.full_at is None else f"{free}, for {shown_span(max(0, record.full_at - now))}"
 
 
 def _expiry_line(item: ExpiryItem) -> str:
     renewal = "never    " if item.renew_at is None else f"renew {shown_time(item.renew_at)}"
-    return f"{item.state:<8}  {item.kind:<12}  ends {shown_time(item.not_after)}  {renewal}  {shown_names([item.name])}"
+    return f"{item.state:<8}  {item.kind:<12}  ends {shown_time(item.not_after)}  {renewal}  {shown([item.name])}"
