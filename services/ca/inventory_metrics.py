@@ -58,7 +58,7 @@ class InventoryMetrics:
         self._rows.set(counts.issued)
         self._octets.set(counts.used + counts.unused)
         self._growth.set(growth.octets_per_day)
-        self._full.set(growth.full_after or 0.0)
+        self._full.set(0.0 if growth.full_after is None else max(1.0, growth.full_after))
 
     def show_ending(self, endings: Iterable[Ending]) -> None:
         """Tell how many certificates end soon."""
