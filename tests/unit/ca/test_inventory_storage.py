@@ -157,7 +157,7 @@ def test_deleting_takes_only_what_was_issued_and_ended_before_and_all_that_found
         await issue(record, reservation(3, ("a.example",), not_after=NOW), reservation(4, not_after=NOW + 1))
         await record.reserve(reservation(5, not_after=NOW - 9))
         await record._database.write(
-            lambda connection: connection.execute("UPDATE certificates SET state = 'quarantined' WHERE id = 4").rowcount
+            lambda connection: connection.execute("UPDATE certificates SET state = 'reserved' WHERE id = 4").rowcount
         )
         await issue(record, reservation(6, not_after=NOW - 7 * DAY))
         assert await inventory.delete_expired(NOW, NOW, (0, 0), 9) == Batch(3, None)
