@@ -22,7 +22,7 @@ STEPS: Final = ("reserve", "store")
 FAMILIES: Final = (
     *operation("trustchain_ca_requests", "Requests for a certificate"),
     *operation(
-        "trustchain_ca_queries", "Questions about issued certificates, roots and what ends", labels={"method": QUERIES}
+        "trustchain_ca_queries", "Questions about certificates, roots and what ends", labels={"method": QUERIES}
     ),
     counter("trustchain_ca_certificates_issued_total", "Certificates issued.", labels={"profile": tuple(PROFILES)}),
     counter("trustchain_ca_refusals_total", "Requests refused, by reason.", labels={"kind": get_args(RefusalKind)}),

@@ -4,6 +4,8 @@ import json
 import sqlite3
 from typing import Any
 
+from services.ca.inventory_storage import add_names
+
 Found = dict[str, Any]
 
 _RECOUNTS = {
@@ -13,6 +15,14 @@ _RECOUNTS = {
     "hours": "SELECT not_after / 3600, count(*) FROM certificates WHERE state = 'issued' GROUP BY not_after / 3600",
 }
 _REVOKED = "EXISTS (SELECT 1 FROM revocations AS r WHERE r.serial = c.serial)"
+
+
+def put(connection: sqlite3.Connection, row: int, names: tuple[str, ...], at: int) -> None:
+    """Store a certificate in a reserved row, as far as the inventory has to do with it."""
+    connection.execute(
+        "UPDATE certificates SET state = 'issued', certificate = x'00', issued_at = ? WHERE id = ?", (at, row)
+    )
+    add_names(connection, row, names)
 
 
 def counted(connection: sqlite3.Connection) -> Found:

@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 
-from monitoring.metrics import Metrics
+from monitoring.metrics import Metrics, operation
 from services.ca import inventory as inventory_module
 from services.ca import retention
 from services.ca.expiry import Item
 from services.ca.inventory import Inventory
-from services.ca.inventory_metrics import InventoryMetrics
+from services.ca.inventory_metrics import FAMILIES, InventoryMetrics
 from services.ca.messages import OWN_API, Expiring, GetExpiry, GetInventory, IssuedDay, Tally
-from services.ca.metrics import FAMILIES
 from services.ca.retention import Retention
 from services.ca.storage import Storage
 from services.errors import StorageUnavailable
@@ -43,7 +42,8 @@ class Host:
 
     def __init__(self, storage: Storage, days: int) -> None:
         self.storage = storage
-        self.metrics = Metrics.in_memory(FAMILIES)
+        queries = operation("trustchain_ca_queries", "Questions", labels={"method": ("inventory", "expiry")})
+        self.metrics = Metrics.in_memory((*queries, *FAMILIES))
         self.log = Log()
         self.items: list[Item] = []
         self.disk_free: int | OSError = FREE

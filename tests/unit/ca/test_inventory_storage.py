@@ -14,6 +14,7 @@ from services.ca.listing import query
 from services.ca.messages import ListCertificates
 from services.ca.storage import MIGRATIONS, Storage
 from tests.unit.ca.records import NOW, issue, opened, reservation, revoke
+from tests.unit.ca.recount import put
 
 DAY = 86_400
 BEFORE = MIGRATIONS[: MIGRATIONS.index(inventory_storage.MIGRATION)]
@@ -71,7 +72,7 @@ def test_an_earlier_record_gets_the_tables_that_it_would_have_had(tmp_path: Path
             (NOW - number * DAY, row),
         )
         earlier.executemany("INSERT INTO names VALUES (?, ?)", [(name, row) for name in names])
-        storage._store(later, storage._reserve(later, reserved), b"\0", NOW - number * DAY)
+        put(later, storage._reserve(later, reserved), reserved.names, NOW - number * DAY)
     for connection in (earlier, later):
         storage._reserve(connection, reservation(7))
     earlier.execute(revocation)
