@@ -7,6 +7,8 @@ Rules:
   where a certificate is stored and where one is deleted.
 - Only rows in state `issued` are counted and found. A row that leaves the state, or the table, leaves the counts;
   `issue_days` alone is history, and keeps what was issued on a day for ever.
+- Profiles and issuers are few: their sum is the number of certificates, and they are sorted when asked for. Requesters
+  may be many: an index has them by size.
 - `names` loses its foreign key: SQLite would look through all names for each certificate that is deleted.
 - `unrenewed` has, for each profile and set of names, the certificate that is not revoked and ends last. All others of
   that set have been renewed.
@@ -24,7 +26,7 @@ _TABLES: Final = """
         certificates INTEGER NOT NULL CHECK (certificates >= 0),
         PRIMARY KEY (facet, value)
     ) STRICT, WITHOUT ROWID;
-    CREATE INDEX tallies_by_size ON tallies (facet, certificates);
+    CREATE INDEX requesters_by_size ON tallies (certificates) WHERE facet = 'requester';
     CREATE TABLE expiry_hours (
         hour INTEGER PRIMARY KEY,
         certificates INTEGER NOT NULL CHECK (certificates >= 0),
@@ -68,9 +70,6 @@ _BACKFILL: Final = """
     INSERT INTO tallies
         SELECT 'requester', requester, count(*) FROM certificates WHERE state = 'issued' GROUP BY requester;
     INSERT INTO tallies SELECT 'issuer', issuer, count(*) FROM certificates WHERE state = 'issued' GROUP BY issuer;
-    INSERT INTO tallies
-        SELECT 'status', 'issued', total FROM (SELECT count(*) AS total FROM certificates WHERE state = 'issued')
-        WHERE total > 0;
     INSERT INTO expiry_hours
         SELECT not_after / 3600, count(*), 0 FROM certificates WHERE state = 'issued' GROUP BY not_after / 3600;
     INSERT INTO issue_days
@@ -102,8 +101,7 @@ _CERTIFICATE_TRIGGERS: Final = """
     CREATE TRIGGER count_up INSTEAD OF INSERT ON counted WHEN NEW.step = 1
     BEGIN
         INSERT INTO tallies (facet, value, certificates)
-            VALUES ('status', 'issued', 1), ('profile', NEW.profile, 1), ('requester', NEW.requester, 1),
-                ('issuer', NEW.issuer, 1)
+            VALUES ('profile', NEW.profile, 1), ('requester', NEW.requester, 1), ('issuer', NEW.issuer, 1)
             ON CONFLICT (facet, value) DO UPDATE SET certificates = certificates + 1;
         INSERT INTO expiry_hours (hour, certificates, unrenewed) VALUES (NEW.not_after / 3600, 1, 0)
             ON CONFLICT (hour) DO UPDATE SET certificates = certificates + 1;
@@ -112,7 +110,6 @@ _CERTIFICATE_TRIGGERS: Final = """
     END;
     CREATE TRIGGER count_down INSTEAD OF INSERT ON counted WHEN NEW.step = -1
     BEGIN
-        UPDATE tallies SET certificates = certificates - 1 WHERE facet = 'status' AND value = 'issued';
         UPDATE tallies SET certificates = certificates - 1 WHERE facet = 'profile' AND value = NEW.profile;
         UPDATE tallies SET certificates = certificates - 1 WHERE facet = 'requester' AND value = NEW.requester;
         UPDATE tallies SET certificates = certificates - 1 WHERE facet = 'issuer' AND value = NEW.issuer;

@@ -19,7 +19,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -34,6 +34,9 @@ DAYS_TOLD: Final = 31
 _DIGEST_OCTETS: Final = 16
 _HOUR: Final = 3_600
 _DAY: Final = 86_400
+
+
+Tallies = tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +56,9 @@ class Counts:
     revoked: int
     valid: int
     reserved: int
-    profiles: tuple[tuple[str, int], ...]
-    issuers: tuple[tuple[str, int], ...]
-    requesters: tuple[tuple[str, int], ...]
+    profiles: Tallies
+    issuers: Tallies
+    requesters: Tallies
     ending: tuple[Ending, ...]
     days: tuple[tuple[int, int], ...]
     first_day: int
@@ -141,7 +144,8 @@ def _digest(profile: str, lowered: Sequence[str]) -> bytes:
 
 
 def _counts(connection: sqlite3.Connection, now: int, within: Sequence[int], top: int) -> Counts:
-    status = dict(connection.execute("SELECT value, certificates FROM tallies WHERE facet = 'status'"))
+    (issued,) = connection.execute(_SUM.format("profile")).fetchone()
+    (revoked,) = connection.execute(_SUM.format("status")).fetchone()
     (reserved,) = connection.execute("SELECT count(*) FROM certificates WHERE state = 'reserved'").fetchone()
     deleted, complete_from = connection.execute("SELECT deleted, complete_from FROM retention").fetchone()
     first_day = connection.execute("SELECT day FROM issue_days ORDER BY day LIMIT 1").fetchone()
@@ -152,13 +156,13 @@ def _counts(connection: sqlite3.Connection, now: int, within: Sequence[int], top
         connection.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "freelist_count", "page_size")
     )
     return Counts(
-        issued=status.get("issued", 0),
-        revoked=status.get("revoked", 0),
+        issued=issued,
+        revoked=revoked,
         valid=_ending(connection, now, None, 0).certificates,
         reserved=reserved,
         profiles=_largest(connection, "profile", top),
         issuers=_largest(connection, "issuer", top),
-        requesters=_largest(connection, "requester", top),
+        requesters=tuple(connection.execute(_LARGEST_REQUESTERS, (top,)).fetchall()),
         ending=tuple(_ending(connection, now, now + seconds, seconds) for seconds in within),
         days=tuple(days.fetchall()),
         first_day=now // _DAY if first_day is None else first_day[0],
@@ -169,12 +173,17 @@ def _counts(connection: sqlite3.Connection, now: int, within: Sequence[int], top
     )
 
 
-def _largest(connection: sqlite3.Connection, facet: str, top: int) -> tuple[tuple[str, int], ...]:
-    rows = connection.execute(
-        "SELECT value, certificates FROM tallies WHERE facet = ? ORDER BY certificates DESC, value LIMIT ?",
-        (facet, top),
-    )
-    return tuple(rows.fetchall())
+_SUM: Final = "SELECT coalesce(sum(certificates), 0) FROM tallies WHERE facet = '{}'"
+_LARGEST: Final = "SELECT value, certificates FROM tallies WHERE facet = ? ORDER BY certificates DESC LIMIT ?"
+# The facet as a literal: with a parameter the partial index could not be used.
+_LARGEST_REQUESTERS: Final = (
+    "SELECT value, certificates FROM tallies INDEXED BY requesters_by_size WHERE facet = 'requester' "
+    "ORDER BY certificates DESC LIMIT ?"
+)
+
+
+def _largest(connection: sqlite3.Connection, facet: Literal["profile", "issuer"], top: int) -> Tallies:
+    return tuple(connection.execute(_LARGEST, (facet, top)).fetchall())
 
 
 def _ending(connection: sqlite3.Connection, first: int, last: int | None, seconds: int) -> Ending:

@@ -31,10 +31,10 @@ def counted(connection: sqlite3.Connection) -> Found:
         facet: dict(connection.execute("SELECT value, certificates FROM tallies WHERE facet = ?", (facet,)))
         for facet in ("profile", "requester", "issuer")
     }
-    status = dict(connection.execute("SELECT value, certificates FROM tallies WHERE facet = 'status'"))
+    revoked = connection.execute("SELECT certificates FROM tallies WHERE facet = 'status'").fetchone()
     hours = connection.execute("SELECT hour, certificates, unrenewed FROM expiry_hours").fetchall()
     return found | {
-        "status": {name: status.get(name, 0) for name in ("issued", "revoked")},
+        "revoked": 0 if revoked is None else revoked[0],
         "hours": {hour: certificates for hour, certificates, _ in hours if certificates},
         "unrenewed hours": {hour: unrenewed for hour, _, unrenewed in hours if unrenewed},
         "unrenewed": {row[0] for row in connection.execute("SELECT id FROM unrenewed")},
@@ -61,7 +61,7 @@ def recounted(connection: sqlite3.Connection) -> Found:
     for not_after, _ in newest.values():
         unrenewed_hours[not_after // 3600] = unrenewed_hours.get(not_after // 3600, 0) + 1
     return found | {
-        "status": {"issued": len(rows), "revoked": sum(row[4] for row in rows)},
+        "revoked": sum(row[4] for row in rows),
         "unrenewed hours": unrenewed_hours,
         "unrenewed": {row for _, row in newest.values()},
         "name rows": names,

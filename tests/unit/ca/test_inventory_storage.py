@@ -96,7 +96,7 @@ def test_the_counts_of_a_record(tmp_path: Path) -> None:
         assert (counts.issued, counts.valid, counts.revoked, counts.reserved) == (4, 3, 1, 1)
         assert counts.profiles == (("tls-server", 4),)
         assert counts.requesters == (("alice", 3), ("bob", 1))
-        assert counts.issuers == (("01", 2), ("02", 2))
+        assert sorted(counts.issuers) == [("01", 2), ("02", 2)]
         assert counts.ending == (Ending(3_600, 2, 0), Ending(DAY, 3, 1))
         today = NOW // DAY
         assert counts.days == ((today - 2, 1), (today, 2))
@@ -216,7 +216,7 @@ def test_a_long_retention_keeps_the_revoked_as_long_as_the_others(tmp_path: Path
 @pytest.mark.parametrize(
     "sql",
     [
-        "SELECT value FROM tallies WHERE facet = 'requester' ORDER BY certificates DESC LIMIT 5",
+        inventory_storage._LARGEST_REQUESTERS.replace("?", "5"),
         "SELECT sum(certificates) FROM expiry_hours WHERE hour >= 5 AND hour < 9",
         "SELECT day FROM issue_days ORDER BY day LIMIT 1",
         *(sql.replace("?", "1") for sql in inventory_storage._COUNT_STRETCH),
