@@ -21,9 +21,7 @@ STEPS: Final = ("reserve", "store")
 
 FAMILIES: Final = (
     *operation("trustchain_ca_requests", "Requests for a certificate"),
-    *operation(
-        "trustchain_ca_queries", "Questions about certificates, roots and what ends", labels={"method": QUERIES}
-    ),
+    *operation("trustchain_ca_queries", "Questions about issued certificates and roots", labels={"method": QUERIES}),
     counter("trustchain_ca_certificates_issued_total", "Certificates issued.", labels={"profile": tuple(PROFILES)}),
     counter("trustchain_ca_refusals_total", "Requests refused, by reason.", labels={"kind": get_args(RefusalKind)}),
     histogram("trustchain_ca_sign_seconds", "Building and signing one certificate."),
