@@ -136,6 +136,7 @@ class Ca(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     crl_validity: Annotated[int, between(60, 31_536_000, "seconds")] = 86_400
     crl_interval: Annotated[int, between(30, 31_536_000, "seconds")] = 43_200
     ocsp_validity: Annotated[int, between(60, 2_592_000, "seconds")] = 43_200
+    retention_days: Annotated[int, between(0, 36_500, "days")] = 0
 
 
 class Ct(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

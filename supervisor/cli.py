@@ -40,6 +40,8 @@ COMMANDS: Final = MappingProxyType(
         "findings": "services.cli_evidence:findings",
         "audit": "services.audit.cli:audit",
         "verify": "services.audit.cli:verify",
+        "inventory": "services.cli_inventory:inventory",
+        "expiry": "services.cli_inventory:expiry",
     }
 )
 """MODULE:ATTRIBUTE of each sub-command."""

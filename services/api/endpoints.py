@@ -16,13 +16,24 @@ from msgspec import UNSET, Struct, UnsetType
 from services.api.parsing import JSON
 from services.api.peers import Peer
 from services.api.problems import Problem
-from services.api.routes import CertificateQuery, CertificateRequest, RevocationRequest, SerialPath
+from services.api.routes import (
+    CertificateQuery,
+    CertificateRequest,
+    ExpiryQuery,
+    InventoryQuery,
+    RevocationRequest,
+    SerialPath,
+)
 from services.api.routing import NoParameters
 from services.ca.messages import (
     Certificate,
     CertificatePage,
+    ExpiryReport,
     GetCertificate,
+    GetExpiry,
+    GetInventory,
     GetRoots,
+    InventorySummary,
     IssueRequest,
     ListCertificates,
     RevocationProof,
@@ -88,6 +99,8 @@ class Endpoints:
             "list_certificates": self.list_certificates,
             "get_certificate": self.get_certificate,
             "revoke_certificate": self.revoke_certificate,
+            "get_inventory": self.get_inventory,
+            "get_expiry": self.get_expiry,
             "get_roots": self.get_roots,
             "get_openapi": self.get_openapi,
         }
@@ -108,9 +121,15 @@ class Endpoints:
             cursor=_given(query.cursor),
             limit=query.limit,
             name=_given(query.name),
+            search=_given(query.search),
+            requester=_given(query.requester),
+            issuer=_given(query.issuer),
             profile=_given(query.profile),
             status=_given(query.status),
+            expires_after=_given(query.expires_after),
             expires_before=_given(query.expires_before),
+            issued_after=_given(query.issued_after),
+            issued_before=_given(query.issued_before),
         )
         return Reply(_encode(await self._authority.ask("list", request, CertificatePage, call.seconds, call.trace)))
 
@@ -132,6 +151,16 @@ class Endpoints:
             proof=None if proof is None else RevocationProof(signed_at=proof.signed_at, signature=proof.signature),
         )
         return Reply(_encode(await self._authority.ask("revoke", request, Revoked, call.seconds, call.trace)))
+
+    async def get_inventory(self, call: Call[NoParameters, InventoryQuery, None]) -> Reply:
+        request = GetInventory(top=call.query.top)
+        found = await self._authority.ask("inventory", request, InventorySummary, call.seconds, call.trace)
+        return Reply(_encode(found))
+
+    async def get_expiry(self, call: Call[NoParameters, ExpiryQuery, None]) -> Reply:
+        request = GetExpiry(within=call.query.within, limit=call.query.limit)
+        found = await self._authority.ask("expiry", request, ExpiryReport, call.seconds, call.trace)
+        return Reply(_encode(found))
 
     async def get_roots(self, call: Call[NoParameters, NoParameters, None]) -> Reply:
         roots = await self._authority.ask("roots", GetRoots(), Roots, call.seconds, call.trace)

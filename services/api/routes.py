@@ -17,12 +17,19 @@ from services.api.routes_ct import CT_ROUTES
 from services.api.routing import Route
 from services.ca.messages import (
     DEFAULT_PAGE,
+    DEFAULT_TOP,
+    DEFAULT_WITHIN,
     MAX_CURSOR_CHARACTERS,
     MAX_PAGE,
+    MAX_REQUESTER_CHARACTERS,
     MAX_SIGNATURE_OCTETS,
+    MAX_TOP,
+    MAX_WITHIN,
     Certificate,
     CertificatePage,
     CertificateStatus,
+    ExpiryReport,
+    InventorySummary,
     Revoked,
     Roots,
 )
@@ -31,12 +38,14 @@ PEM_CHAIN: Final = "application/pem-certificate-chain"  # RFC 8555, section 9.1
 # A DNS name has up to 253 characters, an e-mail address 254 (RFC 5321, section 4.5.3.1), a URI more.
 _MAX_NAME_CHARACTERS: Final = 1024
 _MAX_EPOCH_SECONDS: Final = 253_402_300_799  # 9999-12-31, the last day of X.509 (RFC 5280, section 4.1.2.5)
+_Time = Annotated[int, Meta(ge=0, le=_MAX_EPOCH_SECONDS, description="Seconds since the Unix epoch")]
+_Serial = Annotated[str, Meta(pattern="^[0-9a-f]{1,40}$", description="Serial number, lower-case hexadecimal")]
 
 
 class SerialPath(Struct, frozen=True, forbid_unknown_fields=True):
     """Which certificate."""
 
-    serial: Annotated[str, Meta(pattern="^[0-9a-f]{1,40}$", description="Serial number, lower-case hexadecimal")]
+    serial: _Serial
 
 
 class CertificateRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -73,11 +82,30 @@ class CertificateQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     )
     limit: Annotated[int, Meta(ge=1, le=MAX_PAGE, description="At most this many")] = DEFAULT_PAGE
     name: Annotated[str, Meta(max_length=_MAX_NAME_CHARACTERS, description="A whole subject name")] | UnsetType = UNSET
+    search: Annotated[str, Meta(max_length=254, description="A DNS name, with all below it")] | UnsetType = UNSET
+    requester: Annotated[str, Meta(max_length=MAX_REQUESTER_CHARACTERS, description="Who asked for it")] | UnsetType = (
+        UNSET
+    )
+    issuer: _Serial | UnsetType = UNSET
     profile: Annotated[str, Meta(max_length=64, description="Name of a certificate profile")] | UnsetType = UNSET
     status: CertificateStatus | UnsetType = UNSET
-    expires_before: (
-        Annotated[int, Meta(ge=0, le=_MAX_EPOCH_SECONDS, description="Seconds since the Unix epoch")] | UnsetType
-    ) = UNSET
+    expires_after: _Time | UnsetType = UNSET
+    expires_before: _Time | UnsetType = UNSET
+    issued_after: _Time | UnsetType = UNSET
+    issued_before: _Time | UnsetType = UNSET
+
+
+class InventoryQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much of the inventory to tell."""
+
+    top: Annotated[int, Meta(ge=1, le=MAX_TOP, description="At most this many values of each kind")] = DEFAULT_TOP
+
+
+class ExpiryQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which leaves to tell beside the authority's own."""
+
+    within: Annotated[int, Meta(ge=0, le=MAX_WITHIN, description="Ending within so many seconds")] = DEFAULT_WITHIN
+    limit: Annotated[int, Meta(ge=1, le=MAX_PAGE, description="At most this many")] = DEFAULT_PAGE
 
 
 _V1: Final[tuple[Route, ...]] = (
@@ -151,6 +179,28 @@ _V1: Final[tuple[Route, ...]] = (
             "bad-field",
             "bad-reason",
         ),
+    ),
+    Route(
+        name="get_inventory",
+        method="GET",
+        path="/v1/inventory",
+        summary="Count what is on record, what ends soon, and how the record grows",
+        token=True,
+        status=200,
+        reply=InventorySummary,
+        query_parameters=InventoryQuery,
+        refusals=("bad-field",),
+    ),
+    Route(
+        name="get_expiry",
+        method="GET",
+        path="/v1/expiry",
+        summary="List what ends and is to be renewed",
+        token=True,
+        status=200,
+        reply=ExpiryReport,
+        query_parameters=ExpiryQuery,
+        refusals=("bad-field",),
     ),
     Route(
         name="get_roots",

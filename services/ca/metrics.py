@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from typing import Final, get_args
 
 from monitoring.metrics import Family, Metrics, Timing, counter, gauge, histogram, operation
-from services.ca import status_metrics
+from services.ca import inventory_metrics, status_metrics
 from services.ca.findings import RULES
 from services.ca.hierarchy import Hierarchy
 from services.ca.messages import Refusal, RefusalKind
 
-QUERIES: Final = ("get", "list", "roots")
+QUERIES: Final = ("get", "list", "roots", "inventory", "expiry")
 STEPS: Final = ("reserve", "store")
 OWN_CERTIFICATES: Final = ("root", "intermediate", "post-quantum-root", "post-quantum-intermediate", "retired")
 
@@ -49,6 +49,7 @@ def families(profiles: Iterable[str]) -> tuple[Family, ...]:
             merge="min",
         ),
         *status_metrics.FAMILIES,
+        *inventory_metrics.FAMILIES,
     )
 
 

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, mldsa
 
 from services.ca import ocsp
+from services.ca.expiry import Item
 from services.ca.hierarchy import Issuer
 from services.ca.keyring import generate
 from services.ca.ocsp import Responder
@@ -56,6 +57,10 @@ class Responders:
         self._backdate = around.backdate
         self._current: dict[str, Responder] = {}
         self._making: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    def items(self) -> list[Item]:
+        """The responders' certificates, as something that ends."""
+        return [Item.of_certificate("responder", one.certificate) for one in self._current.values()]
 
     def speak_for(self, issuers: Mapping[str, Issuer]) -> None:
         """Have a responder for each of these issuers from now on."""

@@ -39,14 +39,16 @@ from config.profile_schema import HierarchyKind
 from monitoring.metrics import Histogram
 from services.ca import hierarchy, issuance, keys, listing, trial
 from services.ca.certification import Certified, Certifier, Draft, Objection
+from services.ca.expiry import Item
 from services.ca.findings import Finding
-from services.ca.hierarchy import Hierarchy, Issuer
+from services.ca.hierarchy import Hierarchy, Issuer, Root
 from services.ca.installation import Installation
 from services.ca.issuance import Decision
 from services.ca.messages import (
     Certificate,
     CertificatePage,
     CertificateStatus,
+    ExpiryKind,
     GetCertificate,
     GetRoots,
     IssueRequest,
@@ -254,6 +256,13 @@ class CertificateAuthority:
         with self._metrics.query("roots"):
             return Roots(certificates=[*map(_pem, self._hierarchy.trusted())])
 
+    def items(self) -> Iterable[Item]:
+        """The authority's own certificates, for the expiry radar: those in use are to be rotated in time."""
+        for root in self._hierarchy.roots.values():
+            yield _item("root", root)
+        for issuer in self._hierarchy.issuers.values():
+            yield _item("intermediate", issuer)
+
     async def probe(self) -> None:
         """Issue nothing, but do all that issuing needs: a valid issuer, a signature that verifies, a durable write, a
         log that answers.
@@ -375,6 +384,13 @@ def _issued(reservation: Reservation, made: Certified, issued_at: int) -> Issued
         certificate=made.certificate,
         logged=made.logged,
     )
+
+
+def _item(kind: ExpiryKind, authority: Root | Issuer) -> Item:
+    if authority.state == "active":
+        return Item.of_certificate(kind, authority.certificate)
+    name = authority.certificate.subject.rfc4514_string()
+    return Item(kind=kind, name=name, not_after=authority.validity.not_after, serial=authority.id)
 
 
 def _date(unix_seconds: int) -> str:

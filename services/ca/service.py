@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Final
 
@@ -16,16 +17,21 @@ from services.ca.authorities import Authorities, authorities_of
 from services.ca.ceremonies import Ceremonies
 from services.ca.crl_files import CrlFiles
 from services.ca.crl_publication import CrlPublication, signings_of
+from services.ca.expiry import Item
 from services.ca.hierarchy import Hierarchy
 from services.ca.installation import hierarchy_files, open_installation
+from services.ca.inventory import Inventory
+from services.ca.inventory_metrics import InventoryMetrics
 from services.ca.keyring import Keyring
 from services.ca.metrics import AuthorityMetrics
 from services.ca.responders import Responders
+from services.ca.retention import Retention
 from services.ca.rules import Rules
 from services.ca.server import CertificateAuthority
 from services.ca.status import CertificateStatusService
 from services.ca.status_metrics import StatusMetrics
 from services.ca.status_storage import StatusStorage
+from services.ca.storage import Storage
 from services.ca.surroundings import Surroundings
 from services.ca.transparency import TransparencyLog
 from services.errors import ConfigurationError
@@ -44,11 +50,13 @@ class CaService:
         authority: CertificateAuthority,
         status: CertificateStatusService,
         ceremonies: Ceremonies,
+        inventory: Inventory,
         server: Server,
     ) -> None:
         self._authority = authority
         self._status = status
         self._ceremonies = ceremonies
+        self._inventory = inventory
         self._server = server
 
     async def probe(self) -> None:
@@ -66,6 +74,7 @@ class CaService:
     async def close(self) -> None:
         """Close the record."""
         self._server.close()
+        await self._inventory.close()
         await self._authority.close()
 
 
@@ -97,6 +106,7 @@ async def build(worker: Worker) -> CaService:
         authority.adopt(hierarchy)
 
     ceremonies = Ceremonies(worker.settings, installation.hierarchy, files, (adopt,), worker.log, unix_seconds)
+    inventory = inventory_of(worker, installation.storage, (authority.items, status.items))
     handlers: dict[str, Handler] = {
         "issue": authority.issue,
         "get": authority.get,
@@ -106,13 +116,31 @@ async def build(worker: Worker) -> CaService:
         "crl": status.crl,
         "ocsp": status.ocsp,
         "issuer_certificate": status.issuer_certificate,
+        "inventory": inventory.inventory,
+        "expiry": inventory.expiry,
         **{name: getattr(ceremonies, name) for name in ceremony_messages.METHODS},
     }
     known = {**messages.METHODS, **ceremony_messages.METHODS}
     methods = {name: (request, handlers[name]) for name, (request, _) in known.items()}
     server = Server(worker.sockets[LISTENER], methods)
     server.start()
-    return CaService(authority, status, ceremonies, server)
+    inventory.start()
+    return CaService(authority, status, ceremonies, inventory, server)
+
+
+def inventory_of(worker: Worker, record: Storage, sources: Sequence[Callable[[], Iterable[Item]]]) -> Inventory:
+    """The inventory of an open record; `sources` give what ends beside the leaves."""
+    metrics = InventoryMetrics(worker.metrics)
+    storage = record.inventory()
+    return Inventory(
+        storage=storage,
+        retention=Retention(storage, worker.settings.ca.retention_days, metrics, worker.log, unix_seconds),
+        sources=sources,
+        metrics=metrics,
+        log=worker.log,
+        now=unix_seconds,
+        disk_free=lambda: shutil.disk_usage(worker.settings.paths.ca_dir).free,
+    )
 
 
 async def open_status(

@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives import serialization
 from services.ca import ocsp, revocation
 from services.ca.authorities import Authorities
 from services.ca.crl_publication import CrlPublication, Signing
+from services.ca.expiry import Item
 from services.ca.messages import (
     MAX_CRL_PART_OCTETS,
     CrlDocument,
@@ -151,6 +152,10 @@ class CertificateStatusService:
             if certificate is None:
                 raise Refusal("not-found", "issuer", "there is no issuer with this serial number")
             return IssuerCertificate(der=certificate.public_bytes(serialization.Encoding.DER))
+
+    def items(self) -> list[Item]:
+        """Lists and responders, for the expiry radar."""
+        return [*self._publication.items(), *self._responders.items()]
 
     async def probe(self) -> None:
         """No list may be overdue, and an OCSP answer must verify. Raises ProbeFailed, StorageUnavailable."""

@@ -104,6 +104,8 @@ def test_the_roots_are_those_of_the_authority_in_both_forms(api: RunningApi) -> 
 def test_the_description_names_every_path(api: RunningApi) -> None:
     assert set(api.ask("GET", "/v1/openapi.json").json()["paths"]) == {
         "/v1/certificates",
+        "/v1/inventory",
+        "/v1/expiry",
         "/v1/certificates/{serial}",
         "/v1/certificates/{serial}/revoke",
         "/v1/ca/roots",
