@@ -1,4 +1,4 @@
-"""The log is killed at each step of sequencing and of its first start, and its disk fails; its promises hold afterwards.
+"""The log is killed at each step of sequencing and of its first start, its disk fails; its promises hold afterwards.
 
 Every SCT that was given out is of an entry in the tree, at its index, provable; no index was given to two entries; the
 tree only grows. Checked from the files alone, and from what the next process answers.
@@ -149,7 +149,7 @@ def test_promises_hold_after_a_kill_at_each_step_of_sequencing(log: Log, step: s
     assert log.wait() == -signal.SIGKILL
     size, given = log.check(), len(log.given)
     assert size - given <= CLIENTS * 2, "only what was in flight may be in the tree without an SCT"
-    if count == 1 and step != "tile-unnamed" and step != "tile-named":
+    if count == 1 and step not in {"tile-unnamed", "tile-named"}:
         assert given == 0
         assert (size == 0) == (step in {"issuer-unnamed", "issuer-named", "before-commit"})
 
