@@ -188,6 +188,18 @@ def test_entries_come_in_order_and_end_with_their_tile(host: Host) -> None:
     host.run(test)
 
 
+def test_entries_are_found_on_their_way_from_the_database_into_their_tile(host: Host) -> None:
+    """The moment after the writer has published a tile, and before the event loop has heard of it."""
+
+    async def test(log: TransparencyLog) -> None:
+        log._storage.tiles.published = lambda places: None  # type: ignore[method-assign] # noqa: ARG005 - as it is called
+        await add_many(log, range(256))
+        assert log._storage.tiles.unpublished
+        assert len((await log.entries(GetEntries(start=0, end=255), CALL)).entries) == 256
+
+    host.run(test)
+
+
 def test_a_reply_with_entries_fits_into_one_message(host: Host) -> None:
     async def test(log: TransparencyLog) -> None:
         await add_many(log, range(3))
