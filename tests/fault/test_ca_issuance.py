@@ -79,11 +79,13 @@ class Authority:
         await client.close()
 
     def rows(self) -> dict[str, tuple[str, bytes | None]]:
-        """What is on record, read from the file alone: serial number to state and certificate."""
+        """What is on record for clients, read from the file alone: serial number to state and certificate."""
         path = self.directory / "data" / "ca" / "certificates.db"
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-            rows = connection.execute("SELECT serial, state, certificate FROM certificates").fetchall()
+            rows = connection.execute(
+                "SELECT serial, state, certificate FROM certificates WHERE profile <> 'ocsp-responder'"
+            ).fetchall()
         assert len({serial for serial, _, _ in rows}) == len(rows)
         return {serial: (state, certificate) for serial, state, certificate in rows}
 
