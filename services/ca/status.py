@@ -238,10 +238,13 @@ class CertificateStatusService:
             return "try_later", _failure("try_later")
 
     def _issuers_named(self, asked: CertId) -> tuple[str, ...]:
-        named = self._named.get(IssuerHashes(asked.digest, asked.issuer_name_hash, asked.issuer_key_hash))
-        if named is None:
-            raise Unanswerable("unauthorized", "its issuer is not here")
-        return named
+        """The issuers with this name and key, the one that signs last: it has to be valid."""
+        named = self._named.get(IssuerHashes(asked.digest, asked.issuer_name_hash, asked.issuer_key_hash), ())
+        now = self._now()
+        signing = [name for name in named if self._authorities.issuers[name].validity.covers(now)]
+        if not signing:
+            raise Unanswerable("unauthorized", "its issuer is not here, or not valid now")
+        return (*(name for name in named if name != signing[-1]), signing[-1])
 
     async def _signed(self, asked: CertId, issuers: tuple[str, ...]) -> tuple[Outcome, Answer]:
         responder = await self._responders.get(issuers[-1])
