@@ -121,7 +121,9 @@ class Authority:
         path = self.directory / "data" / "ca" / "certificates.db"
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-            rows = connection.execute("SELECT serial, state, certificate, sct, leaf_index FROM certificates").fetchall()
+            rows = connection.execute(
+                "SELECT serial, state, certificate, sct, leaf_index FROM certificates WHERE profile <> 'ocsp-responder'"
+            ).fetchall()
         assert len({serial for serial, *_ in rows}) == len(rows)
         return {serial: Row(*columns) for serial, *columns in rows}
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from services.ca import listing, storage
+from services.ca.certification import Logged, Quarantined
 from services.ca.messages import ListCertificates
-from services.ca.storage import Storage
+from services.ca.storage import MIGRATIONS, Storage
+from services.database import Database
 from tests.unit.ca.records import NOW, issue, opened, reservation, revoke
 
 Test = Callable[[Storage], Awaitable[None]]
@@ -91,6 +93,91 @@ def test_a_certificate_is_stored_only_once_and_only_where_a_serial_number_is_res
         assert found.certificate == b"first"
 
     on_record(tmp_path, test)
+
+
+def test_what_the_log_promised_is_stored_with_the_certificate_and_found_with_it(tmp_path: Path) -> None:
+    promise = Logged(b"precertificate", b"timestamp", 7)
+
+    async def test(record: Storage) -> None:
+        row = await record.reserve(reservation(7))
+        await record.store(row, b"certificate", NOW, promise)
+        found = record.get(f"{7:032x}")
+        assert found is not None
+        assert found.logged == promise
+        (listed,) = (await record.page(listing.query(ListCertificates(), NOW), 10)).certificates
+        assert listed.logged is None, "lists are not slowed down by what they do not show"
+
+    on_record(tmp_path, test)
+
+
+def test_what_is_quarantined_is_kept_and_found_by_nobody(tmp_path: Path) -> None:
+    async def test(record: Storage) -> None:
+        row = await record.reserve(reservation(7))
+        await record.quarantine(row, Quarantined(("names: no name", "serial: zero"), b"precertificate"))
+        assert (await record.unfinished(), await record.quarantined()) == (0, 1)
+        assert record.get(f"{7:032x}") is None
+        assert await walk(record) == await walk(record, name="host.example") == await walk(record, status="valid") == []
+        kept = record._database.lookup(
+            lambda connection: connection.execute(
+                "SELECT findings, precertificate, certificate FROM certificates"
+            ).fetchall()
+        )
+        assert kept == [('["names: no name","serial: zero"]', b"precertificate", None)]
+        with pytest.raises(ValueError, match="not reserved"):
+            await record.store(row, b"certificate", NOW)
+        with pytest.raises(ValueError, match="not reserved"):
+            await record.quarantine(row, Quarantined(("again",)))
+        with pytest.raises(sqlite3.IntegrityError):
+            await record.reserve(reservation(7))
+
+    on_record(tmp_path, test)
+
+
+def test_a_quarantine_has_a_reason() -> None:
+    with pytest.raises(ValueError, match="without a finding"):
+        Quarantined(())
+
+
+def test_a_record_of_the_first_schema_keeps_every_row_and_every_name(tmp_path: Path) -> None:
+    columns = "serial, state, issuer, profile, subject, names, requester, not_before, not_after, reserved_at"
+    issued = ("07", "issued", "01", "tls-server", "CN=a", '["a.example"]', "x", 0, NOW, 1, 2, b"certificate")
+
+    async def old() -> None:
+        database = await Database.open(tmp_path / "certificates.db", MIGRATIONS[:1])
+        await database.write(
+            lambda connection: (
+                connection.execute(
+                    f"INSERT INTO certificates ({columns}, issued_at, certificate) VALUES ({', '.join('?' * 12)})",
+                    issued,
+                ).rowcount
+            )
+        )
+        await database.write(
+            lambda connection: (
+                connection.execute(
+                    f"INSERT INTO certificates ({columns}) VALUES ({', '.join('?' * 10)})",
+                    ("08", "reserved", *issued[2:10]),
+                ).rowcount
+            )
+        )
+        await database.write(
+            lambda connection: connection.execute("INSERT INTO names VALUES ('a.example', 1)").rowcount
+        )
+        await database.close()
+
+    async def after(record: Storage) -> None:
+        found = record.get("07")
+        assert found is not None
+        assert (found.certificate, found.issued_at, found.logged) == (b"certificate", 2, None)
+        assert await walk(record, name="a.example") == await walk(record, profile="tls-server") == [7]
+        assert await record.unfinished() == 1
+        await issue(record, reservation(9, ("a.example",)))
+        assert await walk(record, name="a.example") == [9, 7]
+        broken = record._database.lookup(lambda connection: connection.execute("PRAGMA foreign_key_check").fetchall())
+        assert broken == []
+
+    asyncio.run(old())
+    on_record(tmp_path, after)
 
 
 def test_pages_hold_every_certificate_once_newest_first(tmp_path: Path) -> None:
