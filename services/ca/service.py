@@ -12,6 +12,7 @@ from services.ca.installation import hierarchy_files, open_installation
 from services.ca.keyring import Keyring
 from services.ca.metrics import AuthorityMetrics
 from services.ca.server import CertificateAuthority, rules_of
+from services.ca.token_keys import Pkcs11Token
 from services.rpc_server import Handler, Server
 from services.worker import Worker
 
@@ -45,7 +46,7 @@ class CaService:
 async def build(worker: Worker) -> CaService:
     """Open the authority, or create it, and answer calls. Raises ConfigurationError and StorageUnavailable."""
     rules = rules_of(worker.settings.ca)
-    files = hierarchy_files(worker.settings, Keyring(worker.secret("key_passphrase")))
+    files = hierarchy_files(worker.settings, keyring_of(worker))
     installation = await open_installation(worker.settings, unix_seconds, worker.log, files)
     authority = CertificateAuthority(
         installation=installation,
@@ -71,6 +72,13 @@ async def build(worker: Worker) -> CaService:
     server = Server(worker.sockets[LISTENER], methods)
     server.start()
     return CaService(authority, ceremonies, server)
+
+
+def keyring_of(worker: Worker) -> Keyring:
+    """What opens the authority's keys, by settings and secrets."""
+    ca = worker.settings.ca
+    token = Pkcs11Token(ca.pkcs11_module, ca.pkcs11_token, worker.secret("pkcs11_pin")) if ca.pkcs11_module else None
+    return Keyring(worker.secret("key_passphrase"), token)
 
 
 def unix_seconds() -> int:
