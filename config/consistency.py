@@ -102,6 +102,17 @@ def _validity(settings: Settings) -> Iterator[Contradiction]:
 
 def _secrets(settings: Settings) -> Iterator[Contradiction]:
     ca = settings.ca
+    if ca.pkcs11_module and ca.pkcs11_pin == "none":
+        yield Contradiction(
+            "ca.pkcs11_pin",
+            ("ca.pkcs11_module",),
+            '"none"',
+            "a source of the PIN, because ca.pkcs11_module names a token",
+        )
+    if ca.pkcs11_module and ca.key_type == "ed25519":
+        yield Contradiction(
+            "ca.key_type", ("ca.pkcs11_module",), '"ed25519"', '"p256" or "rsa3072", which are made in tokens'
+        )
     if ca.key_passphrase == ca.pkcs11_pin and ca.pkcs11_pin.startswith("fd:"):  # it is read to its end once
         yield Contradiction(
             "ca.pkcs11_pin", ("ca.key_passphrase",), f'"{ca.pkcs11_pin}"', "a file descriptor of its own"

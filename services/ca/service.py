@@ -33,6 +33,7 @@ from services.ca.status_metrics import StatusMetrics
 from services.ca.status_storage import StatusStorage
 from services.ca.storage import Storage
 from services.ca.surroundings import Surroundings
+from services.ca.token_keys import Pkcs11Token
 from services.ca.transparency import TransparencyLog
 from services.errors import ConfigurationError
 from services.rpc_server import Handler, Server
@@ -81,7 +82,7 @@ class CaService:
 async def build(worker: Worker) -> CaService:
     """Open the authority, or create it, and answer calls. Raises ConfigurationError and StorageUnavailable."""
     rules = rules_of(worker.settings)
-    files = hierarchy_files(worker.settings, Keyring(worker.secret("key_passphrase")))
+    files = hierarchy_files(worker.settings, keyring_of(worker))
     installation = await open_installation(worker.settings, unix_seconds, worker.log, files)
     roots = installation.hierarchy.anchors()
     probe_seconds = worker.probe_timeout * LOG_SHARE
@@ -189,6 +190,13 @@ def rules_of(settings: Settings) -> Rules:
 def unix_milliseconds() -> int:
     """The clock that timestamps go by: the same, in milliseconds."""
     return time.time_ns() // 1_000_000
+
+
+def keyring_of(worker: Worker) -> Keyring:
+    """What opens the authority's keys, by settings and secrets."""
+    ca = worker.settings.ca
+    token = Pkcs11Token(ca.pkcs11_module, ca.pkcs11_token, worker.secret("pkcs11_pin")) if ca.pkcs11_module else None
+    return Keyring(worker.secret("key_passphrase"), token)
 
 
 def unix_seconds() -> int:

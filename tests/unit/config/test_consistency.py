@@ -45,6 +45,21 @@ def problems(*overrides: str) -> list[str]:
             ),
         ),
         (
+            ["ca.pkcs11_module=/m.so", "ca.pkcs11_pin=prompt"],
+            ["ca.pkcs11_module=/m.so"],
+            'ca.pkcs11_pin: found "none", expected a source of the PIN, because ca.pkcs11_module names a token',
+        ),
+        (
+            ["ca.pkcs11_module=/m.so", "ca.pkcs11_pin=prompt", "ca.key_type=rsa3072"],
+            ["ca.pkcs11_module=/m.so", "ca.pkcs11_pin=prompt", "ca.key_type=ed25519"],
+            'ca.key_type: found "ed25519", expected "p256" or "rsa3072", which are made in tokens',
+        ),
+        (
+            ["ca.key_passphrase=fd:3", "ca.pkcs11_pin=fd:4"],
+            ["ca.key_passphrase=fd:3", "ca.pkcs11_pin=fd:3"],
+            'ca.pkcs11_pin: found "fd:3", expected a file descriptor of its own',
+        ),
+        (
             ["ca.default_validity=7776000"],
             ["ca.default_validity=7776001"],
             "ca.default_validity: found 7776001, expected at most ca.max_validity, which is 7776000",
