@@ -110,7 +110,7 @@ def issue(loaded: Loaded, **options: Any) -> None:
 @told
 def revoke(loaded: Loaded, serial: str, reason: str) -> None:
     """Revoke the certificate with this serial number, for ever."""
-    path = f"/v1/certificates/{_serial(serial)}/revoke"
+    path = f"/v1/certificates/{serial_argument(serial)}/revoke"
     revoked = ApiClient(loaded.settings).post(path, {"reason": reason}, Revoked)
     click.echo(f"serial       {revoked.serial}")
     click.echo(f"revoked at   {shown_time(revoked.revoked_at)}")
@@ -118,7 +118,7 @@ def revoke(loaded: Loaded, serial: str, reason: str) -> None:
     click.echo(f"CRL number   {'its signing lags; the next one' if revoked.crl_number is None else revoked.crl_number}")
 
 
-def _serial(text: str) -> str:
+def serial_argument(text: str) -> str:
     """A serial number as other programs print it, as the API takes it."""
     digits = text.replace(":", "").lower()
     if not 0 < len(digits) <= MAX_SERIAL_DIGITS or not set(digits) <= set("0123456789abcdef"):

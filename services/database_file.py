@@ -117,6 +117,22 @@ def open_reader(path: Path) -> sqlite3.Connection:
     return _connect(path, "ro", ("PRAGMA query_only = ON",))
 
 
+def open_beside(path: Path) -> sqlite3.Connection:
+    """A connection of another program than the one that owns the database: it reads, and leaves no file behind.
+
+    Without a log nobody has the database open, and it is read as one that never changes: SQLite would make the log, in
+    the name of this program. Who reads looks afterwards whether a log has appeared (`has_log`), and then believes
+    nothing.
+    """
+    return _connect(path, "ro" if has_log(path) else "ro&immutable=1", ("PRAGMA query_only = ON",))
+
+
+def has_log(path: Path) -> bool:
+    """Whether there is a write-ahead log with something in it."""
+    log = Path(f"{path}-wal")
+    return log.exists() and log.stat().st_size > 0
+
+
 def check_whole(connection: sqlite3.Connection, path: Path) -> None:
     """Read and check every page. Raises DatabaseCorrupt."""
     try:

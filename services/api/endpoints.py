@@ -28,14 +28,18 @@ from services.api.routing import NoParameters
 from services.ca.messages import (
     Certificate,
     CertificatePage,
+    Evidence,
     ExpiryReport,
+    Findings,
     GetCertificate,
+    GetEvidence,
     GetExpiry,
     GetInventory,
     GetRoots,
     InventorySummary,
     IssueRequest,
     ListCertificates,
+    ListFindings,
     RevocationProof,
     Revoke,
     Revoked,
@@ -101,6 +105,8 @@ class Endpoints:
             "revoke_certificate": self.revoke_certificate,
             "get_inventory": self.get_inventory,
             "get_expiry": self.get_expiry,
+            "get_evidence": self.get_evidence,
+            "list_findings": self.list_findings,
             "get_roots": self.get_roots,
             "get_openapi": self.get_openapi,
         }
@@ -161,6 +167,13 @@ class Endpoints:
         request = GetExpiry(within=call.query.within, limit=call.query.limit)
         found = await self._authority.ask("expiry", request, ExpiryReport, call.seconds, call.trace)
         return Reply(_encode(found))
+
+    async def get_evidence(self, call: Call[SerialPath, NoParameters, None]) -> Reply:
+        request = GetEvidence(serial=call.path.serial)
+        return Reply(_encode(await self._authority.ask("evidence", request, Evidence, call.seconds, call.trace)))
+
+    async def list_findings(self, call: Call[NoParameters, NoParameters, None]) -> Reply:
+        return Reply(_encode(await self._authority.ask("findings", ListFindings(), Findings, call.seconds, call.trace)))
 
     async def get_roots(self, call: Call[NoParameters, NoParameters, None]) -> Reply:
         roots = await self._authority.ask("roots", GetRoots(), Roots, call.seconds, call.trace)

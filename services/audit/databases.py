@@ -14,11 +14,9 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
+from services import database_file
 from services.errors import ConfigurationError
-
-BUSY_SECONDS: Final = 10.0
 
 
 class AuditImpossible(ConfigurationError):
@@ -30,14 +28,9 @@ def open_database(path: Path, schema: int) -> Iterator[sqlite3.Connection]:
     """A database whose schema has this number. Raises AuditImpossible."""
     if not path.exists():
         raise AuditImpossible(f"there is no {path}: is this the data directory? See --data-dir")
-    alone = not _has_log(path)
+    alone = not database_file.has_log(path)
     try:
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if alone else ''}",
-            uri=True,
-            timeout=BUSY_SECONDS,
-            isolation_level=None,
-        )
+        connection = database_file.open_beside(path)
         try:
             _check(connection, path, schema)
             yield connection
@@ -45,21 +38,14 @@ def open_database(path: Path, schema: int) -> Iterator[sqlite3.Connection]:
             connection.close()
     except sqlite3.Error as error:
         raise AuditImpossible(f"{path} cannot be read: {error}; run this as the user of the service") from error
-    if alone and _has_log(path):
+    if alone and database_file.has_log(path):
         raise AuditImpossible("the tree was started while its files were read: run the audit again")
 
 
 def _check(connection: sqlite3.Connection, path: Path, schema: int) -> None:
-    for pragma in ("PRAGMA query_only = ON", "PRAGMA trusted_schema = OFF"):
-        connection.execute(pragma)
     (found,) = connection.execute("PRAGMA user_version").fetchone()
     if found != schema:
         raise AuditImpossible(
             f"{path} has the schema {found}, this version reads {schema}: start the tree once with this version, or "
             "audit with the version that wrote it"
         )
-
-
-def _has_log(path: Path) -> bool:
-    log = Path(f"{path}-wal")
-    return log.exists() and log.stat().st_size > 0

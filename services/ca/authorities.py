@@ -38,6 +38,10 @@ class Authorities:
         issuer = self.issuers.get(name)
         return self.roots.get(name) if issuer is None else issuer.certificate
 
+    def certificates(self) -> dict[str, x509.Certificate]:
+        """The certificates of all authorities, by name."""
+        return {**self.roots, **{name: issuer.certificate for name, issuer in self.issuers.items()}}
+
     def signer(self, name: str) -> Issuer | None:
         """Who signs the lists of an authority; None if its key is not here."""
         return self.issuers.get(name) or self.root_signers.get(name)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Final, get_args
 
 from monitoring.metrics import Family, Metrics, Timing, counter, gauge, histogram, operation
-from services.ca import inventory_metrics, status_metrics
+from services.ca import inventory_metrics, reconciler_metrics, status_metrics
 from services.ca.findings import RULES
 from services.ca.hierarchy import Hierarchy
 from services.ca.messages import Refusal, RefusalKind
@@ -50,6 +50,7 @@ def families(profiles: Iterable[str]) -> tuple[Family, ...]:
         ),
         *status_metrics.FAMILIES,
         *inventory_metrics.FAMILIES,
+        *reconciler_metrics.FAMILIES,
     )
 
 

@@ -96,6 +96,10 @@ class Comparison:
         self._complete_from = complete_from
         self._by_key = {sha256(spki(one.public_key())).digest(): name for name, one in self._authorities.items()}
 
+    def knows(self, authorities: Mapping[str, x509.Certificate]) -> bool:
+        """Whether it was made for the same authorities."""
+        return self._authorities == dict(authorities)
+
     def range_of(
         self, entries: Sequence[LoggedEntry], rows: Iterable[RecordRow], lookup: Lookup, *, thorough: bool
     ) -> Iterator[Observation]:

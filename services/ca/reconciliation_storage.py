@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, cast
 
 import msgspec
 
 from services.ca.contradictions import Finding
 from services.ca.messages import FindingKind, OpenFinding
+from services.ca.positions import SeenLog, Sweep
 from services.ca.reconciliation import RecordRow
 from services.ca.status_reconciliation import ListOnRecord, Recorded
 from services.database import Database
@@ -59,35 +60,8 @@ MIGRATION: Final = """
         swept_at INTEGER
     ) STRICT;
 """
-MAX_KEPT: Final = 10_000  # findings; a record that was put back can have a million, and the first say enough
+MAX_KEPT: Final = 10_000  # findings: a record that was put back can have a million, and the first ones say enough
 _DIGEST: Final = 32
-
-
-@dataclass(frozen=True, slots=True)
-class SeenLog:
-    """The newest tree head that was seen and believed, and how far its entries were compared.
-
-    `public_key` is the SubjectPublicKeyInfo of the log, `peaks` are the complete subtrees of the first `position`
-    entries.
-    """
-
-    public_key: bytes
-    tree_size: int
-    timestamp: int
-    root_hash: bytes
-    signature: bytes
-    position: int = 0
-    peaks: tuple[bytes, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Sweep:
-    """How far the whole comparison has come: the next leaf index, and the last row without one. Times in seconds."""
-
-    started_at: int
-    leaf: int = 0
-    certificate: int = 0
-    swept_at: int | None = None
 
 
 class ReconciliationStorage:
@@ -116,8 +90,8 @@ class ReconciliationStorage:
         """Keep how far it has come. Raises StorageUnavailable."""
         await self._database.write(lambda connection: _keep_sweep(connection, sweep))
 
-    async def found(self, findings: Sequence[Finding], now: int) -> int:
-        """Keep what was found; returns how many are new. Raises StorageUnavailable."""
+    async def found(self, findings: Sequence[Finding], now: int) -> list[Finding]:
+        """Keep what was found; returns what is new, or open again. Raises StorageUnavailable."""
         return await self._database.write(lambda connection: _keep(connection, findings, now))
 
     async def close_unseen(self, kinds: Iterable[FindingKind], before: int, now: int) -> int:
@@ -292,21 +266,27 @@ def _keep_sweep(connection: sqlite3.Connection, kept: Sweep) -> None:
     )
 
 
-def _keep(connection: sqlite3.Connection, findings: Sequence[Finding], now: int) -> int:
+def _keep(connection: sqlite3.Connection, findings: Sequence[Finding], now: int) -> list[Finding]:
     (kept,) = connection.execute("SELECT count(*) FROM findings").fetchone()
-    new = 0
+    new: list[Finding] = []
     for finding in findings:
-        again = connection.execute(
-            "UPDATE findings SET seen_at = ?, closed_at = NULL, text = ?, digests = ? WHERE kind = ? AND subject = ?",
-            (now, finding.text, _encoded(finding), *finding.identity),
-        )
-        if again.rowcount or kept + new >= MAX_KEPT:
-            continue
-        connection.execute(
-            "INSERT INTO findings (kind, subject, text, digests, found_at, seen_at) VALUES (?, ?, ?, ?, ?, ?)",
-            (*finding.identity, finding.text, _encoded(finding), now, now),
-        )
-        new += 1
+        known = connection.execute(
+            "SELECT id, closed_at FROM findings WHERE kind = ? AND subject = ?", finding.identity
+        ).fetchone()
+        if known is not None:
+            is_new = known[1] is not None
+            connection.execute(
+                "UPDATE findings SET seen_at = ?, closed_at = NULL, text = ?, digests = ? WHERE id = ?",
+                (now, finding.text, _encoded(finding), known[0]),
+            )
+        elif is_new := kept < MAX_KEPT:
+            connection.execute(
+                "INSERT INTO findings (kind, subject, text, digests, found_at, seen_at) VALUES (?, ?, ?, ?, ?, ?)",
+                (*finding.identity, finding.text, _encoded(finding), now, now),
+            )
+            kept += 1
+        if is_new:
+            new.append(finding)
     return new
 
 

@@ -98,6 +98,11 @@ class CertificateAuthority:
         self._quarantined = 0
         self._finishing: set[asyncio.Task[Any]] = set()
 
+    @property
+    def hierarchy(self) -> Hierarchy:
+        """All roots and issuers, as they are now."""
+        return self._hierarchy
+
     def adopt(self, hierarchy: Hierarchy) -> None:
         """Issue with this hierarchy from now on. What is in flight is finished with the issuer that it began with."""
         self._issue_with(hierarchy)

@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from typing import Any, Final
 
+from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 
@@ -152,6 +153,10 @@ class CertificateStatusService:
             if certificate is None:
                 raise Refusal("not-found", "issuer", "there is no issuer with this serial number")
             return IssuerCertificate(der=certificate.public_bytes(serialization.Encoding.DER))
+
+    def certificates(self) -> Mapping[str, x509.Certificate]:
+        """The certificates of all authorities by name, as they are now."""
+        return self._authorities.certificates()
 
     def items(self) -> list[Item]:
         """Lists and responders, for the expiry radar."""

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 from services.ca import sct
+from services.ca.hold import IssuanceHold
 from services.ca.sct import LogIdentity, SctError, SctFromTheFuture
 from services.ct.messages import AcceptRoots, AddChain, GetLog, LogDescription, Roots, SignedCertificateTimestamp
 from services.errors import Refused, RemoteError, Unavailable
@@ -52,16 +53,26 @@ class Peer(Protocol):
 
 
 class TransparencyLog:
-    """Asks the log. `roots` are certificates (DER) at which chains end; `now` is in milliseconds since the epoch."""
+    """Asks the log. `roots` are certificates (DER) at which chains end; `now` is in milliseconds since the epoch.
+
+    `hold` says whether the log may be added to; None when nobody compares it.
+    """
 
     def __init__(
-        self, peer: Peer, roots: Sequence[bytes], log: Any, now: Callable[[], int], probe_seconds: float
+        self,
+        peer: Peer,
+        roots: Sequence[bytes],
+        log: Any,
+        now: Callable[[], int],
+        probe_seconds: float,
+        hold: IssuanceHold | None = None,
     ) -> None:
         self._peer = peer
         self._roots = AcceptRoots(certificates=list(roots))
         self._log = log
         self._now = now
         self._probe_seconds = probe_seconds
+        self._hold = hold
         self._identity: LogIdentity | None = None
         self._doubtful = False
         self._introducing: asyncio.Task[None] | None = None
@@ -82,7 +93,9 @@ class TransparencyLog:
             await asyncio.wait((self._introducing,))
 
     async def ready(self) -> None:
-        """Returns at once while the log answers. Raises Unavailable and LogFault."""
+        """Returns at once while the log answers, and continues what was seen of it. Raises Unavailable and LogFault."""
+        if self._hold is not None:
+            await self._hold.passed()
         if self._identity is None or self._doubtful:
             await self._introduced()
 

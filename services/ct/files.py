@@ -139,7 +139,7 @@ def open_log(directory: Path) -> Iterator[LogFiles]:
     files = TileFiles(directory)
     checkpoint = files.checkpoint()
     try:
-        connection = database_file.open_reader(path)
+        connection = database_file.open_beside(path)
     except sqlite3.Error as error:
         database_file.fail(error, path)
     try:

@@ -185,6 +185,15 @@ def precert_extra_data(pre_certificate: bytes, chain: Sequence[bytes]) -> bytes:
     return _vector(pre_certificate, 3) + chain_extra_data(chain)
 
 
+def parse_precert_extra_data(data: bytes) -> bytes:
+    """The precertificate in the `extra_data` of one."""
+    reader = _Reader(data)
+    pre_certificate = reader.vector(3, at_least=1)
+    reader.vector(3)
+    reader.end()
+    return pre_certificate
+
+
 def tile_leaf(leaf: TileLeaf) -> bytes:
     """A TileLeaf, as data tiles hold it."""
     entry = timestamped_entry(leaf.timestamp, signed_entry(leaf.entry), leaf_index_extension(leaf.leaf_index))

@@ -24,13 +24,14 @@ from pathlib import Path
 import psutil
 import uvloop
 
-from services.ct import sequencing, structures
+from services.ct import sequencing
 from services.ct.chain import Submission
 from services.ct.messages import GetConsistency, GetEntries, GetEntryAndProof, GetProofByHash
 from services.ct.sequencer import MAX_BATCH
 from services.ct.server import TransparencyLog
 from services.ct.service import unix_milliseconds
-from services.ct.structures import X509Entry
+from services.rfc6962 import structures
+from services.rfc6962.structures import X509Entry
 from tests.unit.ct.chains import INTERMEDIATE, ROOT, certificate, names_of
 from tests.unit.ct.logs import CALL, Host, add
 

@@ -28,11 +28,12 @@ from cryptography.x509.oid import ExtensionOID
 from config.schema import Server, Settings
 from monitoring.metrics import Metrics
 from services.ca import keys, signing
+from services.ca.assembly import rules_of, unix_seconds
 from services.ca.certification import Logged
 from services.ca.installation import open_installation
 from services.ca.metrics import families
 from services.ca.serials import serial_text
-from services.ca.service import build, rules_of, unix_seconds
+from services.ca.service import build
 from services.ca.signing_keys import SigningKey
 from services.ca.storage import Reservation, Storage
 from services.ca.transparency import TransparencyLog

@@ -34,9 +34,9 @@ from services.ct.metrics import FAMILIES
 from services.ct.sequencing import Batch
 from services.ct.server import TransparencyLog
 from services.ct.service import build, unix_milliseconds
-from services.ct.signing import SignedHead
 from services.ct.storage import LogStorage
 from services.errors import StorageUnavailable
+from services.rfc6962.verifier import SignedHead
 from services.worker import Worker
 from tests.unit.ct.logs import CALL, Host, add, host_certificate
 

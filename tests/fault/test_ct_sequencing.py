@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pytest
 
-from services.ct import merkle, structures
 from services.ct.files import open_log
 from services.ct.messages import (
     AcceptRoots,
@@ -30,8 +29,9 @@ from services.ct.messages import (
     SignedTreeHead,
 )
 from services.ct.sequencing import Place, leaf_of
-from services.ct.structures import X509Entry
 from services.errors import RemoteError
+from services.rfc6962 import merkle, structures
+from services.rfc6962.structures import X509Entry
 from services.rpc_client import Client
 from tests.fault.ct_process import STEPS
 from tests.rig.peers import missing, require_namespaces, require_peer

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from config.schema import Ca, KeyType
-from services.ca import ceremony, hierarchy, issuance
+from services.ca import ceremony, hierarchy, issuance, signing
 from services.ca.creation import create_request
 from services.ca.installation import new_hierarchy
 from services.ca.keyring import Keyring
@@ -27,7 +27,7 @@ from tests.rig.recovery import kill
 from tests.rig.signing_request import signing_request
 from tests.rig.tree import Tree
 from tests.unit.ca.applicants import dns, pem, request
-from tests.unit.ca.authorities import NOW, asked, means, rules
+from tests.unit.ca.authorities import NOW, asked, issuers, means, rules
 
 pytestmark = pytest.mark.interop
 
@@ -86,8 +86,9 @@ def test_an_authority_whose_keys_are_in_a_token_issues_and_is_found_again(
     loaded = HierarchyFiles(tmp_path, tmp_path / "root.pem", softhsm.keyring()).load()
     hierarchy.verify(loaded)
     hierarchy.prove(loaded.issuer)
-    decision = issuance.decide(asked(pem(request(dns("host.example")))), rules(), loaded.issuer.validity, NOW, 1)
-    issuance.sign(decision, loaded.issuer).verify_directly_issued_by(made.issuer.certificate)
+    decision = issuance.decide(asked(pem(request(dns("host.example")))), rules(), issuers(loaded), NOW, 1)
+    issued = signing.certificate(issuance.to_be_signed(decision), loaded.issuer.private_key)
+    x509.load_der_x509_certificate(issued).verify_directly_issued_by(made.issuer.certificate)
 
 
 def test_requests_and_revocation_lists_are_signed_in_a_token(softhsm: SoftHsm) -> None:

@@ -13,6 +13,7 @@ from config.profile_schema import HierarchyKind
 from config.schema import Ca, KeyType, Server, Settings
 from monitoring.metrics import Metrics
 from services.ca import ceremony
+from services.ca.assembly import rules_of
 from services.ca.ceremony import Means
 from services.ca.certification import Certifier
 from services.ca.hierarchy import Hierarchy, Issuer, Kind
@@ -25,7 +26,6 @@ from services.ca.metrics import AuthorityMetrics, families
 from services.ca.rules import Rules
 from services.ca.serials import new_serial
 from services.ca.server import CertificateAuthority
-from services.ca.service import rules_of
 from services.ca.storage import Storage
 from services.ca.transparency import TransparencyLog
 from tests.rig.fake_log import FakeLog, LogPeer

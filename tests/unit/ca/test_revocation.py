@@ -4,15 +4,15 @@ from typing import get_args
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding
 
-from services.ca import issuance, revocation
-from services.ca.issuance import serial_text
+from services.ca import issuance, revocation, signing
 from services.ca.messages import Refusal, RevocationProof, RevocationReason
 from services.ca.revocation import PROOF_SECONDS, Revocable, Revocation
+from services.ca.serials import serial_text
 from tests.unit.ca.applicants import ApplicantKey, dns, p256_key, pem, request, rsa_key
-from tests.unit.ca.authorities import NOW, asked, hierarchy_of, rules
+from tests.unit.ca.authorities import NOW, asked, hierarchy_of, issuers, rules
 
 SERIAL = 0x8123456789ABCDEF0123456789ABCDEF
 TEXT = serial_text(SERIAL)
@@ -20,11 +20,9 @@ P384 = ec.generate_private_key(ec.SECP384R1())
 
 
 def revocable(key: ApplicantKey | None = None, *, authority: bool = False) -> Revocable:
-    made = hierarchy_of()
-    decision = issuance.decide(
-        asked(pem(request(dns("host.example"), key=key))), rules(), made.issuer.validity, NOW, SERIAL
-    )
-    der = issuance.sign(decision, made.issuer).public_bytes(serialization.Encoding.DER)
+    csr = pem(request(dns("host.example"), key=key))
+    decision = issuance.decide(asked(csr), rules(), issuers(hierarchy_of()), NOW, SERIAL)
+    der = signing.certificate(issuance.to_be_signed(decision), decision.issuer.private_key)
     return Revocable(TEXT, "01", 3, NOW + 86_400, der, authority=authority)
 
 

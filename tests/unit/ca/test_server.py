@@ -18,7 +18,7 @@ from monitoring.metrics import Metrics
 from services.ca import certification, precertificate, signing
 from services.ca.certification import Logged
 from services.ca.findings import Finding
-from services.ca.hierarchy import Hierarchy, Issuer
+from services.ca.hierarchy import Hierarchy
 from services.ca.messages import (
     GetCertificate,
     GetRoots,

@@ -1,0 +1,51 @@
+"""Whether the log allows issuing: a log that is not what it was must not be added to.
+
+Rules:
+- Until the log was compared with what was seen of it nobody knows, and who wants to issue waits, for a short time.
+- Once it contradicts nothing is issued until it continues what was seen again, or the operator accepts it as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from services.errors import Unavailable
+
+PATIENCE_SECONDS: Final = 2.0
+
+
+class IssuanceHold:
+    """Held back until somebody releases it."""
+
+    def __init__(self) -> None:
+        self._known = asyncio.Event()
+        self._reason: str | None = None
+
+    @property
+    def reason(self) -> str | None:
+        """Why nothing is issued, if it was found out."""
+        return self._reason
+
+    def release(self) -> None:
+        """The log continues what was seen of it."""
+        self._reason = None
+        self._known.set()
+
+    def stop(self, reason: str) -> None:
+        """It does not."""
+        self._reason = reason
+        self._known.set()
+
+    async def passed(self) -> None:
+        """Returns when issuing may go on. Raises Unavailable."""
+        if not self._known.is_set():
+            try:
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    await self._known.wait()
+            except TimeoutError:
+                raise Unavailable(
+                    "the log has not been compared with what was seen of it: it does not answer"
+                ) from None
+        if self._reason is not None:
+            raise Unavailable(f"nothing is issued while the log contradicts what was seen of it: {self._reason}")
