@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from services import database_file
-from services.ca import storage
+from services.ca import inventory_storage, storage
 from services.ca.inventory_storage import REVOKED_KEPT_SECONDS, _delete_expired, _ending
 from services.ca.listing import MAX_INTEGER
 from services.ca.storage import MIGRATIONS, Reservation
@@ -40,7 +40,7 @@ class Record(RuleBasedStateMachine):
     @initialize(before=st.integers(0, 3))
     def made(self, before: int) -> None:
         """Some certificates were issued by a version that did not count."""
-        earlier = len(MIGRATIONS) - 1
+        earlier = MIGRATIONS.index(inventory_storage.MIGRATION)
         database_file._migrate(self.connection, MIGRATIONS[:earlier])
         for number in range(before):
             self.connection.execute(

@@ -112,7 +112,9 @@ class StatusHost:
         serial = new_serial(os.urandom)
         csr = pem(request(dns("host.example"), key=key))
         quiet = {"quiet": 'description = "not logged"\nextended_key_usages = ["serverAuth"]\ntransparency = false'}
-        decision = decided(csr, "quiet", self.hierarchy, rules(quiet), self.now, serial)
+        decision = decided(
+            csr, "quiet", self.hierarchy, rules(quiet, crl_partitions=self.settings.ca.crl_partitions), self.now, serial
+        )
         certifier = Certifier(decision.issuer)
         der = certifier.plain(certifier.draft(decision)).certificate
         reserved = self.reserved(serial, not_after or decision.validity.not_after)
