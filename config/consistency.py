@@ -30,6 +30,7 @@ def contradictions(settings: Settings) -> Iterator[Contradiction]:
     yield from _supervision(settings)
     yield from _monitoring(settings)
     yield from _validity(settings)
+    yield from _secrets(settings)
     yield from _api_limits(settings)
     yield from _ports(settings)
     yield from _socket_paths(settings)
@@ -99,6 +100,25 @@ def _validity(settings: Settings) -> Iterator[Contradiction]:
         yield _at_most("api.certificate_validity", own, "ca.max_validity", ca.max_validity)
 
 
+def _secrets(settings: Settings) -> Iterator[Contradiction]:
+    ca = settings.ca
+    if ca.pkcs11_module and ca.pkcs11_pin == "none":
+        yield Contradiction(
+            "ca.pkcs11_pin",
+            ("ca.pkcs11_module",),
+            '"none"',
+            "a source of the PIN, because ca.pkcs11_module names a token",
+        )
+    if ca.pkcs11_module and ca.key_type == "ed25519":
+        yield Contradiction(
+            "ca.key_type", ("ca.pkcs11_module",), '"ed25519"', '"p256" or "rsa3072", which are made in tokens'
+        )
+    if ca.key_passphrase == ca.pkcs11_pin and ca.pkcs11_pin.startswith("fd:"):  # it is read to its end once
+        yield Contradiction(
+            "ca.pkcs11_pin", ("ca.key_passphrase",), f'"{ca.pkcs11_pin}"', "a file descriptor of its own"
+        )
+
+
 def _api_limits(settings: Settings) -> Iterator[Contradiction]:
     api = settings.api
     if api.body_timeout > api.request_timeout:
@@ -111,10 +131,19 @@ def _at_most(key: str, value: float, limit_key: str, limit: float) -> Contradict
 
 def _ports(settings: Settings) -> Iterator[Contradiction]:
     """Two services on one port would work on different addresses, and confuse everybody who reads the port alone."""
-    if settings.monitoring.enabled and settings.api.port == settings.monitoring.port:
-        yield Contradiction(
-            "api.port", ("monitoring.port",), f"{settings.api.port}", "a port of its own; monitoring.port has this one"
-        )
+    taken: dict[int, str] = {}
+    for key, port in _tcp_ports(settings):
+        if port in taken:
+            yield Contradiction(key, (taken[port],), f"{port}", f"a port of its own; {taken[port]} has this one")
+        else:
+            taken[port] = key
+
+
+def _tcp_ports(settings: Settings) -> Iterator[tuple[str, int]]:
+    if settings.monitoring.enabled:
+        yield "monitoring.port", settings.monitoring.port
+    yield "api.port", settings.api.port
+    yield "api.http_port", settings.api.http_port
 
 
 def _socket_paths(settings: Settings) -> Iterator[Contradiction]:

@@ -34,6 +34,7 @@ PURPOSES: Final = MappingProxyType(
 _FORBIDDEN_PURPOSES: Final = frozenset(
     {"2.5.29.37.0", "1.3.6.1.5.5.7.3.8", "1.3.6.1.5.5.7.3.9", "1.3.6.1.4.1.11129.2.4.4"}
 )
+_SECRET: Final = re.compile(r"none|prompt|credential:[A-Za-z0-9][A-Za-z0-9._-]{0,127}|fd:([3-9]|[1-9][0-9]{1,4})")
 _LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _PROFILE: Final = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", re.ASCII)
 _OID: Final = re.compile(r"(?:[01]\.[1-3]?[0-9]|2\.(?:0|[1-9][0-9]{0,8}))(?:\.(?:0|[1-9][0-9]{0,18})){1,30}", re.ASCII)
@@ -228,6 +229,10 @@ def _is_oid(text: str) -> bool:
     return len(text) <= 128 and _OID.fullmatch(text) is not None
 
 
+def _is_optional_file(text: str) -> bool:
+    return not text or _is_file(text)
+
+
 @dataclass(frozen=True, slots=True)
 class _Kind:
     in_words: str
@@ -247,7 +252,10 @@ _KINDS: Final = {
     ),
     "name": _Kind("a text of 1 to {max} printable characters without space around it", _is_name),
     "origin": _Kind('a name without spaces and plus signs such as "ct.corp.internal", or ""', _is_origin),
+    "label": _Kind("a text of at most {max} printable characters", str.isprintable),
     "file": _Kind("the absolute path of a file", _is_file),
+    "optional file": _Kind('the absolute path of a file, or ""', _is_optional_file),
+    "secret": _Kind('"none", "credential:NAME", "fd:N" (3 or above) or "prompt"', lambda t: bool(_SECRET.fullmatch(t))),
     "path": _Kind("the path of a directory", _is_path),
     "optional path": _Kind("the path of a directory, or an empty text", _is_path),
     "profile": _Kind(

@@ -35,6 +35,11 @@ class Paths:
         return self.ca_dir / "profiles"
 
     @property
+    def hierarchy(self) -> Path:
+        """Which roots and intermediates the certificate authority has."""
+        return self.ca_dir / "hierarchy.json"
+
+    @property
     def root_certificate(self) -> Path:
         """The root certificate (PEM), for clients to trust."""
         return self.ca_dir / "root.pem"

@@ -44,14 +44,16 @@ def load_profiles(settings: Settings) -> Mapping[str, NamedProfile]:
 
 def _directories(settings: Settings, problems: list[Problem]) -> Iterator[Path]:
     yield SHIPPED
-    if settings.ca.profiles_dir:
-        own = Path(settings.ca.profiles_dir)
+    said = settings.ca.profiles_dir
+    own = Path(said) if said else settings.paths.profiles_dir
+    try:
         if own.is_dir():
             yield own
-        else:
+        elif said:
             problems.append(Problem("ca.profiles_dir", "", f"{own}, which is no directory", "a directory of profiles"))
-    elif settings.paths.profiles_dir.is_dir():
-        yield settings.paths.profiles_dir
+    except OSError as error:
+        found = f"{own}, which cannot be looked at ({error.strerror})"
+        problems.append(Problem("ca.profiles_dir", "", found, "a directory that this user may read"))
 
 
 def _files(directory: Path, problems: list[Problem]) -> Iterator[Path]:

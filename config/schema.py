@@ -46,6 +46,8 @@ Directory = Annotated[str, of_kind("path", min_length=1, max_length=4095)]
 OptionalDirectory = Annotated[str, of_kind("optional path", max_length=4095)]
 ProfileName = Annotated[str, of_kind("profile", min_length=1, max_length=48)]
 HttpUrl = Annotated[str, of_kind("HTTP URL", max_length=255)]
+OptionalFile = Annotated[str, of_kind("optional file", max_length=4095)]
+Secret = Annotated[str, of_kind("secret", max_length=255)]
 Addresses = Annotated[tuple[Address, ...], Meta(min_length=1, max_length=16)]
 Hosts = Annotated[tuple[Host, ...], Meta(max_length=64)]
 Files = Annotated[tuple[File, ...], Meta(max_length=64)]
@@ -114,6 +116,14 @@ class Ca(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: Annotated[str, of_kind("name", min_length=1, max_length=48)] = "TrustChain"
     root_lifetime_days: Annotated[int, between(1, 36_500, "days")] = 3650
     intermediate_lifetime_days: Annotated[int, between(1, 36_500, "days")] = 1825
+    path_length: Annotated[int, between(0, 8)] = 0
+    permitted_names: Zones = ()
+    excluded_names: Zones = ()
+    post_quantum: bool = False
+    key_passphrase: Secret = "none"  # noqa: S105 - there is none
+    pkcs11_module: OptionalFile = ""
+    pkcs11_token: Annotated[str, of_kind("label", max_length=32)] = ""
+    pkcs11_pin: Secret = "none"
     default_profile: ProfileName = "tls-server"
     profiles_dir: OptionalDirectory = ""
     default_validity: Annotated[int, between(60, 34_560_000, "seconds")] = 86_400
@@ -126,6 +136,7 @@ class Ca(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     crl_validity: Annotated[int, between(60, 31_536_000, "seconds")] = 86_400
     crl_interval: Annotated[int, between(30, 31_536_000, "seconds")] = 43_200
     ocsp_validity: Annotated[int, between(60, 2_592_000, "seconds")] = 43_200
+    retention_days: Annotated[int, between(0, 36_500, "days")] = 0
 
 
 class Ct(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -136,7 +147,7 @@ class Ct(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Api(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The HTTPS interface: where it listens, its limits, and its own certificate."""
+    """The interfaces over HTTPS and plain HTTP: where they listen, their limits, and the own certificate."""
 
     addresses: Addresses = LOOPBACK
     port: Port = 8443
@@ -148,6 +159,8 @@ class Api(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_connections: Annotated[int, between(1, 65_536)] = 1024
     rate_limit: Annotated[float, between(0.01, 1_000_000.0, "requests per second")] = 1000.0
     rate_burst: Annotated[int, between(1, 1_000_000, "requests")] = 2000
+    public_rate: Annotated[float, between(0.01, 1_000_000.0, "requests per second")] = 200.0
+    public_burst: Annotated[int, between(1, 1_000_000, "requests")] = 1000
     unauthorized_rate: Annotated[float, between(0.01, 1_000_000.0, "requests per second")] = 5.0
     unauthorized_burst: Annotated[int, between(1, 1_000_000, "requests")] = 20
     names: Hosts = ()
@@ -197,7 +210,7 @@ MODE_DEFAULTS: Final[Mapping[Mode, Mapping[str, object]]] = MappingProxyType(
                 "monitoring.collection_interval": 10.0,
                 "monitoring.health_check_interval": 30.0,
                 "api.addresses": ("0.0.0.0", "::"),  # noqa: S104 - clients are on other hosts
-                "api.http_addresses": ("0.0.0.0", "::"),  # noqa: S104 - so are those who check certificates
+                "api.http_addresses": ("0.0.0.0", "::"),  # noqa: S104 - so are those who verify certificates
                 "api.http_port": 80,
                 "log.format": "json",
             }

@@ -8,9 +8,11 @@
 | error_rate_high    | warning  | too many requests of the last 15 s fail              | max_error_rate       |
 | memory_high        | warning  | resident memory of one worker is above               | max_memory_mb        |
 | availability_low   | warning  | too little of the retained time was spent serving    | min_availability     |
+| findings_open      | critical | something contradicts what must hold                 | none open            |
+| renewal_overdue    | warning  | what ends should have been renewed and was not       | none overdue         |
 
 Rules: one alert for each name and component, however many evaluations or workers say the same, so there are never more
-than six for each component. It resolves after its figure has been good, or absent, for 15 s. No traffic gives no
+than eight for each component. It resolves after its figure has been good, or absent, for 15 s. No traffic gives no
 figure, so it fires nothing. The last `MAX_RESOLVED` resolved ones are kept.
 """
 
@@ -106,6 +108,8 @@ def rules(thresholds: AlertThresholds) -> tuple[Rule, ...]:
         Rule("error_rate_high", "warning", "error rate", "ratio", "above", errors, "max_error_rate"),
         Rule("memory_high", "warning", "memory", "MB", "above", memory, "max_memory_mb"),
         Rule("availability_low", "warning", "availability", "ratio", "below", available, "min_availability"),
+        Rule("findings_open", "critical", "open findings", "", "above", 0),
+        Rule("renewal_overdue", "warning", "renewals overdue", "", "above", 0),
     )
 
 
@@ -126,6 +130,7 @@ def readings(component: ComponentHealth, served: Served | None) -> Iterable[Read
     if resident:
         heaviest, pid = max(resident)
         yield Reading("memory_high", name, heaviest / MB, {"pid": pid})
+    yield from _conditions(component)
     if served is not None:
         evidence = {
             "window_seconds": round(served.observed_ns / SECOND),
@@ -133,6 +138,16 @@ def readings(component: ComponentHealth, served: Served | None) -> Iterable[Read
         }
         reason = f"it did not serve for {span(served.down_ns)} of the last {span(served.observed_ns)}"
         yield Reading("availability_low", name, served.share, evidence, reason)
+
+
+def _conditions(component: ComponentHealth) -> Iterable[Reading]:
+    said = component.conditions
+    reasons = {loss.factor: loss.issue for loss in component.losses}
+    if said.findings:
+        yield Reading("findings_open", component.name, said.open_findings, said.findings, reasons.get("findings", ""))
+    if said.overdue:
+        overdue = dict.fromkeys(said.overdue, 1)
+        yield Reading("renewal_overdue", component.name, len(overdue), overdue, reasons.get("renewal", ""))
 
 
 def _failures(traffic: Traffic) -> tuple[Evidence, str]:

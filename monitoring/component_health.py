@@ -2,6 +2,7 @@
 
 Rules:
 - Slow facts (success, latency, event-loop lag) pass a hysteresis in time; all others count at once.
+- What a service says of itself (`conditions`) degrades it. No verdict follows: a new process would say the same.
 - Of several workers of one service the worst decides, but while another one serves the component is degraded at worst.
 """
 
@@ -12,6 +13,7 @@ from typing import Final
 
 from config.schema import Settings
 from config.topology import Service
+from monitoring.conditions import UNSPOKEN, Conditions, ConditionsReader
 from monitoring.facts import Facts
 from monitoring.hysteresis import Damper
 from monitoring.layout import SlotVerdict
@@ -20,8 +22,10 @@ from monitoring.scoring import (
     SECOND,
     HealthState,
     Loss,
+    findings_loss,
     lag_loss,
     latency_loss,
+    renewal_loss,
     restarts_loss,
     success_loss,
 )
@@ -48,6 +52,7 @@ class ComponentHealth:
     traffic: Traffic = QUIET
     recent: Traffic = QUIET
     p99_target: float | None = None
+    conditions: Conditions = UNSPOKEN
 
     @property
     def state(self) -> HealthState:
@@ -82,6 +87,7 @@ class ComponentCheck:
         self._p99_target = self._thresholds.max_cert_issuance_ms / 1000 if service.name == "ca" else None
         self._workers: dict[int, tuple[int, WorkerCheck]] = {}
         self._totals = TotalsReader(service.name)
+        self._conditions = ConditionsReader(service.name)
         self._window = Window(WINDOW_SECONDS * SECOND)
         self._restarts = _RestartTally()
         self._dampers = {factor: Damper() for factor in ("success", "latency", "saturation")}
@@ -101,9 +107,17 @@ class ComponentCheck:
         losses = [*_combined(workers), *self._slow(traffic, now)]
         restarted = self._restarts.recent(slots, now)
         losses.append(restarts_loss(name, len(restarted), now - max(restarted, default=now)))
-        health = component_of(name, required, losses)
+        said = self._conditions.read(slots)
+        losses += [findings_loss(name, said.findings), renewal_loss(name, said.overdue, counted=not said.findings)]
         recent = self._window.traffic(RECENT_SECONDS * SECOND)
-        return replace(health, workers=workers, traffic=traffic, recent=recent, p99_target=self._p99_target)
+        return replace(
+            component_of(name, required, losses),
+            workers=workers,
+            traffic=traffic,
+            recent=recent,
+            p99_target=self._p99_target,
+            conditions=said,
+        )
 
     def verdicts(self, workers: Iterable[WorkerHealth], excuse: str, now: int) -> dict[int, SlotVerdict]:
         """Say by slot whether a new process would help; `excuse` is a trouble that is not the workers' own."""

@@ -17,7 +17,7 @@ from config.topology import Service, topology
 from monitoring.component_health import ComponentCheck, ComponentHealth, component_of
 from monitoring.facts import Facts
 from monitoring.layout import SlotVerdict
-from monitoring.scoring import SECOND, Cause, HealthState, Loss, disk_loss, span
+from monitoring.scoring import SECOND, Cause, HealthState, Loss, disk_loss, forecast_loss, span
 from monitoring.snapshot import SlotSnapshot, Snapshot
 from monitoring.worker_health import Limits
 
@@ -78,7 +78,8 @@ class HealthCheck:
         for slot in snapshot.slots:
             found.setdefault(slot.service, []).append(slot)
         components = {name: self._check(name).evaluate(slots, facts, now) for name, slots in found.items()}
-        components[STORAGE] = self._storage(facts, now)
+        said = {name: health.conditions.full_after for name, health in components.items()}
+        components[STORAGE] = self._storage(facts, now, {name: s for name, s in said.items() if s is not None})
         verdicts: dict[int, SlotVerdict] = {}
         for name in found:
             verdicts |= self._check(name).verdicts(components[name].workers, self._excuse(name, components), now)
@@ -91,7 +92,7 @@ class HealthCheck:
         unseen = Loss("liveness", 1.0)
         names = {name: service.required for name, service in self._services.items()}
         components = {name: ComponentHealth(name, required, 0.0, (unseen,)) for name, required in names.items()}
-        components[STORAGE] = self._storage(facts, now)
+        components[STORAGE] = self._storage(facts, now, {})
         return HealthStatus(now, 0.0, components, blind=issue)
 
     def _check(self, name: str) -> ComponentCheck:
@@ -100,13 +101,15 @@ class HealthCheck:
             self._components[name] = ComponentCheck(service, self._limits, self._settings)
         return self._components[name]
 
-    def _storage(self, facts: Facts | None, now: int) -> ComponentHealth:
+    def _storage(self, facts: Facts | None, now: int, filling: Mapping[str, float]) -> ComponentHealth:
         if facts is None:
             return ComponentHealth(STORAGE, True, 1.0)
         data = disk_loss("data directory", facts.data, 0.9)
         # A full /dev/shm hurts nobody who runs: the block was reserved at start. It would stop the next start.
         shared = disk_loss("shared memory", facts.shared_memory, 0.25)
         losses = [data, Loss("shared_memory", shared.amount, shared.issue, shared.cause)]
+        if not data.amount:  # what is full already needs no forecast
+            losses.append(forecast_loss(filling))
         if now - facts.taken_ns > self._stale_facts:
             age = span(now - facts.taken_ns)
             issue = (

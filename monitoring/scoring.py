@@ -18,12 +18,17 @@ least `LEAST`, which is just enough to leave the state healthy.
 | block      | the worker's slot can be read            | 0.75 its slot of the metrics block is damaged                |
 | space      | 10 % or 256 MiB of the data directory's  | 0.90 below 1 % and below 16 MiB (component `storage`; 0.25   |
 |            | file system are free, or 5000 inodes     | for /dev/shm, which only the next start would miss)          |
+| forecast   | no record fills the disk within 14 days  | 0.11 it will, at the rate at which it grows now (`storage`)  |
+| findings   | nothing contradicts what must hold       | 0.15 something does; it still serves                         |
+| renewal    | what ends is renewed in time             | 0.11 something was not; nothing if there are findings, whose |
+|            |                                          | loss says enough                                             |
 
 Rules: what is slow still serves, so slowness alone degrades and no more. No traffic is not a failure, and fewer than
 `window.MIN_REQUESTS` requests say nothing. Each loss names its cause, because only a worker's own fault is cured by
 replacing it.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -36,6 +41,7 @@ RESTART_WINDOW_SECONDS: Final = 300
 LAG_LIMIT_SECONDS: Final = 0.25
 STALE_PROBE_INTERVALS: Final = 3
 SILENT_PROBE_INTERVALS: Final = 6
+FORECAST_SECONDS: Final = 14 * 86_400
 _UNITS: Final = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 MIB: Final = 1 << 20
 MB: Final = 1_000_000
@@ -175,6 +181,42 @@ def disk_loss(what: str, disk: Disk, most: float) -> Loss:
         issue = f"storage: {where}) has {disk.free_inodes} of {disk.total_inodes} inodes left; remove some files"
         return Loss("space", amount, issue, Cause.ENVIRONMENT)
     return Loss("space")
+
+
+def findings_loss(who: str, findings: Mapping[str, int]) -> Loss:
+    """Judge what contradicts what must hold: the numbers of open findings by kind."""
+    if not findings:
+        return Loss("findings")
+    total = sum(findings.values())
+    what = "1 finding contradicts" if total == 1 else f"{total} findings contradict"
+    kinds = ", ".join(f"{kind} {number}" for kind, number in sorted(findings.items()))
+    issue = f"{who}: {what} what must hold ({kinds}); `trustchain findings` lists them, `trustchain audit` checks all"
+    return Loss("findings", 0.15, issue)
+
+
+def renewal_loss(who: str, overdue: Sequence[str], *, counted: bool) -> Loss:
+    """Judge what should have been renewed by now; without `counted` it is told and costs nothing."""
+    if not overdue:
+        return Loss("renewal")
+    verb = "is" if len(overdue) == 1 else "are"
+    issue = (
+        f"{who}: {', '.join(overdue)} {verb} overdue for renewal; `trustchain expiry` says when each one ends, "
+        "its log why it was not renewed"
+    )
+    return Loss("renewal", LEAST if counted else 0.0, issue)
+
+
+def forecast_loss(filling: Mapping[str, float]) -> Loss:
+    """Judge when the records of services fill the disk: seconds from now, by service."""
+    service, seconds = min(filling.items(), key=lambda each: each[1], default=("", FORECAST_SECONDS))
+    if seconds >= FORECAST_SECONDS:
+        return Loss("forecast")
+    left = span(int(seconds * SECOND))
+    issue = (
+        f"storage: at its present rate the record of {service} fills the data directory in {left}; "
+        "free some space, or set how long its rows are kept"
+    )
+    return Loss("forecast", LEAST, issue, Cause.ENVIRONMENT)
 
 
 def _shortage(free: int, total: int, low: int, empty: int, most: float) -> float:

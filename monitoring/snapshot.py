@@ -30,7 +30,7 @@ _MERGES: dict[Merge, Callable[[list[int | float]], int | float]] = {"sum": sum, 
 _COUNTER = struct.Struct("=Q")
 _GAUGE = struct.Struct("=d")
 _HISTOGRAM = struct.Struct(f"=d{BUCKETS}Q")
-_WITHOUT_PROCESS: tuple[ChildState, ...] = ("stopped", "backoff", "failed")
+WITHOUT_PROCESS: tuple[ChildState, ...] = ("stopped", "backoff", "failed")
 
 
 class Series(msgspec.Struct, frozen=True, gc=False):
@@ -266,7 +266,7 @@ def aggregate(snapshot: Snapshot) -> tuple[MergedFamily, ...]:
 
 
 def _idle(slot: SlotSnapshot) -> bool:
-    return slot.state in _WITHOUT_PROCESS
+    return slot.state in WITHOUT_PROCESS
 
 
 def _grouped(snapshot: Snapshot) -> list[_Group]:

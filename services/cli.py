@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 import json
 import ssl
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -21,11 +22,15 @@ import msgspec
 from config.cli import settings_options
 from config.loader import Loaded
 from config.schema import Settings
-from services.ca.messages import MAX_PAGE, Certificate, CertificatePage, RevocationReason, Revoked
+from services.ca.messages import MAX_PAGE, MAX_WITHIN, Certificate, CertificatePage, RevocationReason, Revoked
 from services.cli_client import ApiClient, CommandError, no_root
+from services.cli_duration import duration
+
+_PEM_END: Final = "-----END CERTIFICATE-----"
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_within = duration(MAX_WITHIN)
 
 MAX_SERIAL_DIGITS: Final = 40
 
@@ -48,14 +53,15 @@ def told(command: Callable[P, R]) -> Callable[P, R]:
 @settings_options
 @told
 def root(loaded: Loaded, fingerprint: bool) -> None:
-    """Print the root certificate that clients have to trust."""
+    """Print the root certificates that clients have to trust, the active one first."""
     path = loaded.settings.paths.root_certificate
     pem = _root_pem(loaded.settings)
     if not fingerprint:
         click.echo(pem, nl=not pem.endswith("\n"))
         return
     click.echo(path)
-    click.echo(f"SHA-256 fingerprint: {sha256(ssl.PEM_cert_to_DER_cert(pem)).digest().hex(':').upper()}")
+    first, end, _ = pem.partition(_PEM_END)  # those that follow are earlier roots
+    click.echo(f"SHA-256 fingerprint: {sha256(ssl.PEM_cert_to_DER_cert(first + end)).digest().hex(':').upper()}")
 
 
 def _root_pem(settings: Settings) -> str:
@@ -87,8 +93,8 @@ def issue(loaded: Loaded, **options: Any) -> None:
 
     issued, files = carry_out(loaded.settings, Order(**options))
     click.echo(f"serial       {issued.serial}")
-    click.echo(f"names        {_shown(issued.names)}")
-    click.echo(f"not after    {_time(issued.not_after)}")
+    click.echo(f"names        {shown(issued.names)}")
+    click.echo(f"not after    {shown_time(issued.not_after)}")
     click.echo(f"key          {files.key}")
     click.echo(f"certificate  {files.certificate}")
     click.echo(f"chain        {files.chain}")
@@ -107,7 +113,7 @@ def revoke(loaded: Loaded, serial: str, reason: str) -> None:
     path = f"/v1/certificates/{serial_argument(serial)}/revoke"
     revoked = ApiClient(loaded.settings).post(path, {"reason": reason}, Revoked)
     click.echo(f"serial       {revoked.serial}")
-    click.echo(f"revoked at   {_time(revoked.revoked_at)}")
+    click.echo(f"revoked at   {shown_time(revoked.revoked_at)}")
     click.echo(f"reason       {revoked.reason}")
     click.echo(f"CRL number   {'its signing lags; the next one' if revoked.crl_number is None else revoked.crl_number}")
 
@@ -122,17 +128,20 @@ def serial_argument(text: str) -> str:
 
 @click.command()
 @click.option("--name", metavar="NAME", help="Only certificates that carry this whole name.")
+@click.option("--search", metavar="DOMAIN", help="Only certificates with a name in this domain.")
+@click.option("--requester", metavar="WHO", help="Only certificates that this requester got.")
+@click.option("--issuer", metavar="SERIAL", help="Only certificates of the issuer with this serial number.")
 @click.option("--profile", metavar="NAME", help="Only certificates of this profile.")
 @click.option("--status", type=click.Choice(["valid", "expired", "revoked"]), help="Only these.")
+@click.option("--expires-within", metavar="TIME", callback=_within, help="Only what ends within 12h, 7d or the like.")
+@click.option("--issued-within", metavar="TIME", callback=_within, help="Only what was issued within this time.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="At most this many.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document, certificates included.")
 @settings_options
 @told
-def certs(loaded: Loaded, name: str | None, profile: str | None, status: str | None, limit: int, as_json: bool) -> None:
-    """List the certificates that were issued, newest first."""
-    filters = {"name": name, "profile": profile, "status": status}
-    given = {key: value for key, value in filters.items() if value is not None}
-    found, more = _listed(ApiClient(loaded.settings), given, limit)
+def certs(loaded: Loaded, limit: int, as_json: bool, **filters: Any) -> None:
+    """List the certificates that were issued, newest first; what is asked for by expiry, soonest first."""
+    found, more = _listed(ApiClient(loaded.settings), _parameters(filters, int(time.time())), limit)
     if as_json:
         click.echo(json.dumps({"certificates": msgspec.to_builtins(found), "more": more}, indent=2))
         return
@@ -142,7 +151,17 @@ def certs(loaded: Loaded, name: str | None, profile: str | None, status: str | N
         click.echo(f"... and more; see them with --limit {2 * limit}", err=True)
 
 
-def _listed(client: ApiClient, filters: dict[str, str], limit: int) -> tuple[list[Certificate], bool]:
+def _parameters(options: Mapping[str, str | int | None], now: int) -> dict[str, str | int]:
+    """The options that were given, as query parameters."""
+    given = {name: value for name, value in options.items() if value is not None}
+    if (seconds := given.pop("expires_within", None)) is not None:
+        given |= {"expires_after": now, "expires_before": now + int(seconds) + 1}
+    if (seconds := given.pop("issued_within", None)) is not None:
+        given["issued_after"] = max(0, now - int(seconds))
+    return given
+
+
+def _listed(client: ApiClient, filters: Mapping[str, str | int], limit: int) -> tuple[list[Certificate], bool]:
     """Up to `limit` certificates, and whether there are more."""
     found: list[Certificate] = []
     parameters: dict[str, str | int] = {**filters}
@@ -156,14 +175,15 @@ def _listed(client: ApiClient, filters: dict[str, str], limit: int) -> tuple[lis
 
 
 def _line(certificate: Certificate) -> str:
-    columns = f"{certificate.serial:<32}  {certificate.status:<7}  {_time(certificate.not_after)}"
-    return f"{columns}  {certificate.profile:<17}  {_shown(certificate.names)}"
+    columns = f"{certificate.serial:<32}  {certificate.status:<7}  {shown_time(certificate.not_after)}"
+    return f"{columns}  {certificate.profile:<17}  {shown(certificate.names)}"
 
 
-def _shown(names: Sequence[str]) -> str:
+def shown(names: Sequence[str]) -> str:
     """Names on one line. A terminal obeys what is not printable, and who asked for a certificate chose its names."""
     return "".join(c if " " <= c <= "~" else c.encode("unicode_escape").decode("ascii") for c in ", ".join(names))
 
 
-def _time(seconds: int) -> str:
+def shown_time(seconds: int) -> str:
+    """A time in seconds since the Unix epoch, as ISO 8601 in UTC."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

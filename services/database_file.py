@@ -9,7 +9,8 @@ Rules:
   with a copy of that page (`database.py` sees to it), so that the log of another database is recognised as foreign.
 - `PRAGMA quick_check` reads the whole file. Below FULL_CHECK_BYTES that takes up to 3 ms and is done before opening;
   a worker that was killed must be back sooner than a larger file can be read, so there it is done while serving.
-- Migrations only ever get appended to. Each runs in one transaction together with its `user_version`.
+- Migrations only ever get appended to. Each runs in one transaction together with its `user_version`, and may call
+  `sha256(text)` and `reversed(text)` beside SQLite's own functions.
 - SQLite's locks are POSIX locks: a process that closes any descriptor of the file loses them. Here the file is opened
   by other means only before the first connection exists, and nobody else may open it.
 """
@@ -19,6 +20,7 @@ import secrets
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing, suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -244,6 +246,9 @@ def _inspect(reader: sqlite3.Connection, path: Path, identity: int, known: int) 
 
 def _migrate(connection: sqlite3.Connection, migrations: Sequence[str]) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
+    # What a migration may need to fill new tables and SQLite does not have. The schema itself cannot use it.
+    connection.create_function("sha256", 1, lambda text: sha256(text.encode("utf-8")).digest(), deterministic=True)
+    connection.create_function("reversed", 1, lambda text: text[::-1], deterministic=True)
     for number, script in enumerate(migrations[version:], version + 1):
         try:
             connection.executescript(f"BEGIN IMMEDIATE;\n{script}\n;PRAGMA user_version = {number};\nCOMMIT;")

@@ -23,7 +23,7 @@ from typing import Any, Final, NoReturn, Protocol
 import structlog
 import uvloop
 
-from config.inheritance import EXIT_CONFIG, READY, Inheritance
+from config.inheritance import EXIT_CONFIG, READY, Inheritance, SealedSecret
 from config.schema import Settings
 from monitoring.block import ProbeState, SlotWriter
 from monitoring.metrics import WORKER_FAMILIES, Family, Metrics
@@ -62,6 +62,7 @@ class Worker:
     settings: Settings
     metrics: Metrics
     sockets: Mapping[str, tuple[socket.socket, ...]]
+    secrets: Mapping[str, SealedSecret] = field(default_factory=dict)
     index: int = 0
     log: Any = field(default_factory=structlog.stdlib.get_logger)
     _peers: dict[str, Client] = field(default_factory=dict)
@@ -71,6 +72,11 @@ class Worker:
         """How long a probe may take. A probe that asks a peer gives it less, so that the blame falls on the peer."""
         shortest, longest = PROBE_TIMEOUT_SECONDS
         return min(longest, max(shortest, self.settings.monitoring.probe_interval))
+
+    def secret(self, name: str) -> bytes | None:
+        """The secret of that name, as the topology names them; None if settings give none."""
+        sealed = self.secrets.get(name)
+        return None if sealed is None else sealed.read()
 
     def peer(self, service: str) -> Client:
         """The one connection to `service`; it is closed after the service."""
@@ -107,6 +113,7 @@ def run(inheritance: Inheritance, build: Build, families: Families = ()) -> None
             settings=settings,
             metrics=Metrics(slot, (*WORKER_FAMILIES, *declared)),
             sockets=inheritance.sockets,
+            secrets=inheritance.secrets,
         )
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_Life(worker, slot, inheritance.leash).live(build))

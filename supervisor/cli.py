@@ -35,10 +35,13 @@ COMMANDS: Final = MappingProxyType(
         "issue": "services.cli:issue",
         "certs": "services.cli:certs",
         "revoke": "services.cli:revoke",
+        "ca": "services.cli_ca:ca",
         "evidence": "services.cli_evidence:evidence",
         "findings": "services.cli_evidence:findings",
         "audit": "services.audit.cli:audit",
         "verify": "services.audit.cli:verify",
+        "inventory": "services.cli_inventory:inventory",
+        "expiry": "services.cli_inventory:expiry",
     }
 )
 """MODULE:ATTRIBUTE of each sub-command."""

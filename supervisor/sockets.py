@@ -34,10 +34,10 @@ def open_listeners(services: Iterable[Service], warn: Callable[[str], None]) -> 
             mine = opened.setdefault(service.name, {})
             for listener in service.listeners:
                 mine[listener.name] = (*mine.get(listener.name, ()), *_open_or_skip(service, listener, warn))
-            for name in (name for name, sockets in mine.items() if not sockets):
+            for listener in (each for each in service.listeners if not mine[each.name]):
                 raise StartError(
-                    f"none of the addresses of {service.name} ({name}) exists on this host: "
-                    f"correct {service.name}.addresses"
+                    f"none of the addresses of {service.name} ({listener.name}) exists on this host: "
+                    f"correct {service.name}.{listener.prefix}addresses"
                 )
     except BaseException:
         close_listeners(opened)
@@ -104,7 +104,7 @@ def _open_inet(listener: Listener) -> socket.socket:
 def _advice(service: Service, listener: Listener, error: OSError) -> str:
     if listener.kind == "unix":
         return f"cannot listen on {listener.path} for {service.name}: {error.strerror}"
-    port, setting = listener.port, f"{service.name}.port"
+    port, setting = listener.port, f"{service.name}.{listener.prefix}port"
     where = f"[{listener.address}]:{port}" if ":" in listener.address else f"{listener.address}:{port}"
     if error.errno == errno.EADDRINUSE:
         option = "t" if listener.kind == "tcp" else "u"
@@ -117,4 +117,4 @@ def _advice(service: Service, listener: Listener, error: OSError) -> str:
             f"not permitted to listen on {where} ({setting}): ports below 1024 need CAP_NET_BIND_SERVICE (systemd: "
             f"AmbientCapabilities=CAP_NET_BIND_SERVICE); or choose a higher port with --set {setting}=PORT"
         )
-    return f"cannot listen on {where} ({setting}, {service.name}.addresses): {error.strerror}"
+    return f"cannot listen on {where} ({setting}, {service.name}.{listener.prefix}addresses): {error.strerror}"

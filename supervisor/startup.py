@@ -34,10 +34,11 @@ from supervisor.loop import Supervisor, Surroundings
 from supervisor.output import Output
 from supervisor.process import ForkServer
 from supervisor.restart import Limits as RestartLimits
+from supervisor.secrets import close_secrets, read_secrets
 from supervisor.sockets import Sockets, close_listeners, open_listeners
 from supervisor.tree import ReplacePolicy, Tree, grow
 from supervisor.vacancies import Vacancies
-from supervisor.workers import Workers
+from supervisor.workers import Belongings, Workers
 
 DESCRIPTORS: Final = 65_536
 """Open files that a process of the tree may have, if the hard limit is not lower."""
@@ -60,13 +61,17 @@ def run(settings: Settings, services: Sequence[Service], options: str = "") -> i
         stack.callback(_flush, output)
         log = Log(output, settings.log.format, settings.log.level)
         sockets = _take_possession(settings.paths, services, log, stack)
+        secrets = read_secrets(services)
+        stack.callback(close_secrets, secrets)
         around = _surroundings(settings, services, options, output, log, stack)
         fork_server = ForkServer([f"{service.module}.__main__" for service in services], settings.server.runtime_dir)
         # In this order: the block's end is told to the resource tracker, which ends together with the fork server.
         stack.callback(fork_server.close)
         stack.callback(around.blocks.close)
         supervisor = Supervisor(grown_tree(child_specs(services), settings.supervisor), around)
-        workers = Workers(settings, sockets, fork_server, around.descriptors, output, log, supervisor.tell)
+        workers = Workers(
+            settings, Belongings(sockets, secrets), fork_server, around.descriptors, output, log, supervisor.tell
+        )
         control = _control(settings.paths, around.descriptors, supervisor)
         stack.callback(control.close)
         supervisor.attach(workers, Vacancies(sockets, around.descriptors), control.reply, control.expire)

@@ -24,6 +24,7 @@ from supervisor.control import Registry
 from supervisor.log import Log
 from supervisor.output import Output
 from supervisor.process import ChildProcess, ForkServer, LaunchError
+from supervisor.secrets import Secrets
 from supervisor.sockets import Sockets
 from supervisor.tree import ChildBroken, ChildDied, ChildReady, Event
 
@@ -54,13 +55,21 @@ class Remains:
     log_tail: str
 
 
+@dataclass(frozen=True, slots=True)
+class Belongings:
+    """What the supervisor keeps for the services, by their names: it outlives their workers."""
+
+    sockets: Mapping[str, Sockets]
+    secrets: Secrets
+
+
 class Workers:
     """Every process of the tree, by the name of its child."""
 
     def __init__(
         self,
         settings: Settings,
-        sockets: Mapping[str, Sockets],
+        belongings: Belongings,
         fork_server: ForkServer,
         registry: Registry,
         output: Output,
@@ -69,7 +78,7 @@ class Workers:
     ) -> None:
         """`tell` takes events for the tree; it must not call back before it returns."""
         self._settings = settings
-        self._sockets = sockets
+        self._belongings = belongings
         self._fork_server = fork_server
         self._registry = registry
         self._output = output
@@ -89,11 +98,12 @@ class Workers:
             service=spec.name,
             index=spec.index,
             settings=self._settings,
-            sockets=dict(self._sockets.get(spec.name, {})),
+            sockets=dict(self._belongings.sockets.get(spec.name, {})),
             leash=theirs,
             block=block,
             slot=spec.slot,
             generation=generation,
+            secrets=dict(self._belongings.secrets.get(spec.name, {})),
         )
         try:
             with theirs:

@@ -106,6 +106,10 @@ class OwnCertificate:
         """Expiry of what is presented, seconds since the Unix epoch."""
         return self._presented().not_after
 
+    def issuer(self) -> tuple[str, bytes]:
+        """Who issued what is presented: serial number as the authority writes it, and certificate (DER)."""
+        return self._presented().issuer()
+
     def _presented(self) -> Identity:
         if self._identity is None:
             raise RuntimeError("no certificate is presented before start() has returned")

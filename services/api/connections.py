@@ -1,12 +1,14 @@
 """Connections: accepted, bounded in number and in time, and turned into HTTP requests.
 
 Rules:
+- Connections of all interfaces, with TLS and without, share one number of places, one set of limits, and one drain.
 - The listening sockets belong to the supervisor and are never closed here. What is not accepted waits in their backlog,
   for this process or for its successor.
 - No more than `max_connections` are open, TLS handshakes included. When all are taken, one that is not being answered
   makes room (services.api.occupancy says which).
 - No phase of a connection lasts longer than its limit; a sweep once a second ends those that do. The HTTP library by
   itself bounds only idle time and the size of headers.
+- What callers without a token send and do not read is bounded for all of them together (services.api.holdings).
 - A drain tells clients through `Connection: close` in their next answer, and only then ends what is idle: a client that
   keeps sending requests meets no closed connection.
 """
@@ -23,6 +25,7 @@ from typing import Any, Final, cast
 import structlog
 from aiohttp import web
 
+from services.api.holdings import Holding, Holdings
 from services.api.limits import address_key
 from services.api.metrics import ApiMetrics
 from services.api.occupancy import Occupant, Phase, overdue, to_evict
@@ -30,6 +33,8 @@ from services.api.occupancy import Occupant, Phase, overdue, to_evict
 IDLE_SECONDS: Final = 75.0
 MAX_LINE_BYTES: Final = 8190
 MAX_HEADERS: Final = 64
+# Beyond 64 KiB for each connection: bodies and answers of callers without a token.
+MAX_HELD_OCTETS: Final = 134_217_728
 
 _SWEEP_SECONDS: Final = 1.0
 _ACCEPT_PAUSE_SECONDS: Final = 0.1
@@ -55,6 +60,16 @@ BadHttp = Callable[[web.BaseRequest], web.StreamResponse]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Interface:
+    """Listening sockets, and who answers what comes in there. Without `context` it is plain HTTP."""
+
+    sockets: Sequence[socket.socket]
+    context: ssl.SSLContext | None
+    answer: Answer
+    bad_http: BadHttp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionLimits:
     """`handshake`, `headers` and `answer` are seconds; `answer` ends a client that does not read its response."""
 
@@ -75,12 +90,14 @@ class ConnectionLimits:
 class Connection(web.RequestHandler):
     """The HTTP library's connection, with what it is doing since when."""
 
-    __slots__ = ("_connections", "occupant")
+    __slots__ = ("_connections", "holding", "interface", "occupant")
 
-    def __init__(self, connections: Connections, occupant: Occupant, library: web.Server) -> None:
+    def __init__(self, connections: Connections, interface: Interface, occupant: Occupant, library: web.Server) -> None:
         super().__init__(library, loop=asyncio.get_running_loop(), **_LIBRARY_LIMITS)
         self._connections = connections
+        self.interface = interface
         self.occupant = occupant
+        self.holding = Holding(connections.holdings, occupant.address)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.enter(Phase.IDLE)
@@ -89,6 +106,7 @@ class Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._connections.left(self.occupant)
+        self.holding.end()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -99,12 +117,13 @@ class Connection(web.RequestHandler):
     def log_access(self, *_: object) -> None:
         """The library calls this when the last octet of a response has been handed to the transport."""
         self.enter(Phase.IDLE)
+        self.holding.release()
 
     def handle_error(self, request: web.BaseRequest, *_: object) -> web.StreamResponse:
         """The library calls this for what is not HTTP; every other error is a response by then."""
         if request.writer.output_size > 0:
             raise ConnectionError("a response was already begun")
-        return self._connections.bad_http(request)
+        return self.interface.bad_http(request)
 
     def enter(self, phase: Phase) -> None:
         self.occupant.enter(phase, self._loop.time())
@@ -120,24 +139,14 @@ class Unreadable(web.BaseRequest):
 
 
 class Connections:
-    """Accepts from `sockets` and gives every request to `answer`; `bad_http` answers what is not HTTP."""
+    """Accepts from the sockets of `interfaces` and gives every request to the one it came in by."""
 
-    def __init__(
-        self,
-        sockets: Sequence[socket.socket],
-        context: ssl.SSLContext,
-        limits: ConnectionLimits,
-        metrics: ApiMetrics,
-        answer: Answer,
-        bad_http: BadHttp,
-    ) -> None:
-        self.bad_http = bad_http
+    def __init__(self, interfaces: Sequence[Interface], limits: ConnectionLimits, metrics: ApiMetrics) -> None:
         self.draining = False
-        self._sockets = tuple(sockets)
-        self._context = context
+        self.holdings = Holdings(MAX_HELD_OCTETS)
+        self._listeners = [(listener, interface) for interface in interfaces for listener in interface.sockets]
         self._limits = limits
         self._metrics = metrics
-        self._answer = answer
         self._library = web.Server(self._answered, request_factory=_request)
         self._open: dict[Occupant, Connection | None] = {}  # None during the handshake
         self._handshakes: dict[Occupant, asyncio.Task[None]] = {}
@@ -147,7 +156,7 @@ class Connections:
 
     def start(self) -> None:
         """Begin to accept, what already waits in the backlog first."""
-        for listener in self._sockets:
+        for listener, _ in self._listeners:
             listener.setblocking(False)
         self._listen()
         self._sweep_overdue()
@@ -182,8 +191,10 @@ class Connections:
         self._listen()
 
     async def _answered(self, request: web.BaseRequest) -> web.StreamResponse:
-        cast(Connection, request.protocol).enter(Phase.ANSWERING)
-        response = self.bad_http(request) if isinstance(request, Unreadable) else await self._answer(request)
+        connection = cast(Connection, request.protocol)
+        connection.enter(Phase.ANSWERING)
+        interface = connection.interface
+        response = interface.bad_http(request) if isinstance(request, Unreadable) else await interface.answer(request)
         if self.draining:
             response.force_close()
         return response
@@ -192,16 +203,16 @@ class Connections:
         if self.draining or self._listening:
             return
         self._listening = True
-        for listener in self._sockets:
-            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+        for listener, interface in self._listeners:
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener, interface)
 
     def _pause_listening(self) -> None:
         if self._listening:
             self._listening = False
-            for listener in self._sockets:
+            for listener, _ in self._listeners:
                 asyncio.get_running_loop().remove_reader(listener)
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self, listener: socket.socket, interface: Interface) -> None:
         if len(self._open) >= self._limits.max_connections and not self._make_room():
             # The others wait in the backlog until one of these leaves, becomes idle or has been silent for long enough.
             self._pause_listening()
@@ -222,17 +233,20 @@ class Connections:
         occupant = Occupant(address_key(str(address[0])), Phase.HANDSHAKE, loop.time())
         self._open[occupant] = None
         self._metrics.connections.set(len(self._open))
-        handshake = self._handshakes[occupant] = loop.create_task(self._shake_hands(peer, occupant))
+        handshake = self._handshakes[occupant] = loop.create_task(self._begin(peer, interface, occupant))
         handshake.add_done_callback(lambda _: self._handshakes.pop(occupant, None))
 
-    async def _shake_hands(self, peer: socket.socket, occupant: Occupant) -> None:
+    async def _begin(self, peer: socket.socket, interface: Interface, occupant: Occupant) -> None:
+        tls: dict[str, Any] = {}
+        if interface.context is not None:
+            tls = {
+                "ssl": interface.context,
+                "ssl_handshake_timeout": self._limits.handshake,
+                "ssl_shutdown_timeout": _TLS_CLOSE_SECONDS,
+            }
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: Connection(self, occupant, self._library),
-                peer,
-                ssl=self._context,
-                ssl_handshake_timeout=self._limits.handshake,
-                ssl_shutdown_timeout=_TLS_CLOSE_SECONDS,
+                lambda: Connection(self, interface, occupant, self._library), peer, **tls
             )
         except OSError as error:
             self._metrics.handshake_failures[_handshake_failure(error)].inc()

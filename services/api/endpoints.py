@@ -1,4 +1,4 @@
-"""What each route does: a typed call in, the reply of a service out.
+"""What each route below /v1/ does: a typed call in, the reply of a service out.
 
 Rules: nothing of HTTP's wire form is here; the server has parsed, authenticated and limited before, and writes after.
 """
@@ -13,18 +13,30 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from services.api.authority import Authority
 from services.api.parsing import JSON
+from services.api.peers import Peer
 from services.api.problems import Problem
-from services.api.routes import CertificateQuery, CertificateRequest, NoParameters, RevocationRequest, SerialPath
+from services.api.routes import (
+    CertificateQuery,
+    CertificateRequest,
+    ExpiryQuery,
+    InventoryQuery,
+    RevocationRequest,
+    SerialPath,
+)
+from services.api.routing import NoParameters
 from services.ca.messages import (
     Certificate,
     CertificatePage,
     Evidence,
+    ExpiryReport,
     Findings,
     GetCertificate,
     GetEvidence,
+    GetExpiry,
+    GetInventory,
     GetRoots,
+    InventorySummary,
     IssueRequest,
     ListCertificates,
     ListFindings,
@@ -36,7 +48,7 @@ from services.ca.messages import (
 
 PathT = TypeVar("PathT", bound=Struct)
 QueryT = TypeVar("QueryT", bound=Struct)
-BodyT = TypeVar("BodyT", bound=Struct | None)
+BodyT = TypeVar("BodyT", bound=Struct | bytes | None)
 ValueT = TypeVar("ValueT")
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -47,7 +59,8 @@ class Call(Generic[PathT, QueryT, BodyT]):
     """One request that has passed all checks.
 
     `media_type` is the form of the reply that the client prefers, `seconds` is how long it may take, `trace` is a
-    W3C traceparent. `administrator` says whether it came with a valid token.
+    W3C traceparent. `hold` counts octets that are about to be held for the client, all told, and raises Problem if they
+    are too many now. `administrator` says whether it came with a valid token. `if_none_match` is the header as it came.
     """
 
     path: PathT
@@ -57,28 +70,32 @@ class Call(Generic[PathT, QueryT, BodyT]):
     requester: str
     seconds: float
     trace: str
+    hold: Callable[[int], None]
     administrator: bool = False
+    if_none_match: str = ""
+    accepts_gzip: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The content of a successful response, in the media type of its call."""
+    """The content of a successful response, in the media type of its call. Without `status` it is the route's."""
 
     content: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
+    status: int | None = None
 
 
 Endpoint = Callable[[Call[Any, Any, Any]], Awaitable[Reply]]
 
 
 class Endpoints:
-    """One method for each route of the table, by the route's name.
+    """One method for each route, by the route's name.
 
     `describe` makes the encoded OpenAPI document. It is called when the document is first asked for: a worker that
     replaces a dead one has better things to do.
     """
 
-    def __init__(self, authority: Authority, describe: Callable[[], bytes]) -> None:
+    def __init__(self, authority: Peer, describe: Callable[[], bytes]) -> None:
         self._authority = authority
         self._described = functools.cache(describe)
         self.by_route: Mapping[str, Endpoint] = {
@@ -86,6 +103,8 @@ class Endpoints:
             "list_certificates": self.list_certificates,
             "get_certificate": self.get_certificate,
             "revoke_certificate": self.revoke_certificate,
+            "get_inventory": self.get_inventory,
+            "get_expiry": self.get_expiry,
             "get_evidence": self.get_evidence,
             "list_findings": self.list_findings,
             "get_roots": self.get_roots,
@@ -108,9 +127,15 @@ class Endpoints:
             cursor=_given(query.cursor),
             limit=query.limit,
             name=_given(query.name),
+            search=_given(query.search),
+            requester=_given(query.requester),
+            issuer=_given(query.issuer),
             profile=_given(query.profile),
             status=_given(query.status),
+            expires_after=_given(query.expires_after),
             expires_before=_given(query.expires_before),
+            issued_after=_given(query.issued_after),
+            issued_before=_given(query.issued_before),
         )
         return Reply(_encode(await self._authority.ask("list", request, CertificatePage, call.seconds, call.trace)))
 
@@ -132,6 +157,16 @@ class Endpoints:
             proof=None if proof is None else RevocationProof(signed_at=proof.signed_at, signature=proof.signature),
         )
         return Reply(_encode(await self._authority.ask("revoke", request, Revoked, call.seconds, call.trace)))
+
+    async def get_inventory(self, call: Call[NoParameters, InventoryQuery, None]) -> Reply:
+        request = GetInventory(top=call.query.top)
+        found = await self._authority.ask("inventory", request, InventorySummary, call.seconds, call.trace)
+        return Reply(_encode(found))
+
+    async def get_expiry(self, call: Call[NoParameters, ExpiryQuery, None]) -> Reply:
+        request = GetExpiry(within=call.query.within, limit=call.query.limit)
+        found = await self._authority.ask("expiry", request, ExpiryReport, call.seconds, call.trace)
+        return Reply(_encode(found))
 
     async def get_evidence(self, call: Call[SerialPath, NoParameters, None]) -> Reply:
         request = GetEvidence(serial=call.path.serial)

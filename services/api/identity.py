@@ -107,6 +107,17 @@ class Identity:
         not_before = int(leaf.not_valid_before_utc.timestamp())
         return cls(pem, leaf, not_before, int(leaf.not_valid_after_utc.timestamp()))
 
+    def issuer(self) -> tuple[str, bytes]:
+        """The certificate that issued the leaf (DER), after its serial number: lower-case hexadecimal, whole octets.
+
+        Raises IdentityError if only the leaf is there.
+        """
+        chain = x509.load_pem_x509_certificates(self.pem)
+        if len(chain) < 2:
+            raise IdentityError("it holds no certificate of its issuer")
+        digits = f"{chain[1].serial_number:x}"
+        return digits.zfill(len(digits) + len(digits) % 2), chain[1].public_bytes(serialization.Encoding.DER)
+
     def unusable_because(self, roots: bytes, now: float) -> str | None:
         """Why this identity must not be presented (any more), or None."""
         if now >= self.not_after:

@@ -11,16 +11,17 @@ from typing import Final
 from monitoring.metrics import Metrics, counter, gauge, operation
 from services.api.problems import KINDS
 from services.api.routes import ROUTES
+from services.api.routes_status import HTTP_ROUTES
 
 NO_ROUTE: Final = "none"
 REQUESTS: Final = "trustchain_api_requests"
 HANDSHAKE_FAILURES: Final = ("timeout", "tls", "closed")
 CLOSED_FOR: Final = ("handshake", "idle", "reading", "answering", "room")
 
-_ROUTES: Final = (*(route.name for route in ROUTES), NO_ROUTE)
+_ROUTES: Final = (*(route.name for route in (*ROUTES, *HTTP_ROUTES)), NO_ROUTE)
 
 FAMILIES: Final = (
-    *operation(REQUESTS, "HTTPS requests", labels={"route": _ROUTES}),
+    *operation(REQUESTS, "Requests over HTTPS and plain HTTP", labels={"route": _ROUTES}),
     counter(
         "trustchain_api_rejections_total",
         "Answers other than success, by kind of problem.",

@@ -12,7 +12,7 @@ import msgspec
 
 from services.api.parsing import JSON
 from services.api.problems import KINDS, MEDIA_TYPE, ProblemDocument
-from services.api.routes import Route
+from services.api.routing import Route
 
 Schema = dict[str, Any]
 
@@ -23,7 +23,6 @@ _EVERYWHERE: Final = (
     "not-acceptable",
     "rate-limited",
     "internal",
-    "authority-failed",
     "unavailable",
     "deadline",
 )
@@ -37,7 +36,7 @@ def document(routes: Sequence[Route], version: str) -> Schema:
     by_type = dict(zip([*types, ProblemDocument], references, strict=True))
     paths: dict[str, Schema] = {}
     for route in routes:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, by_type)
+        paths.setdefault(route.template, {})[route.method.lower()] = _operation(route, by_type)
     return {
         "openapi": "3.1.0",
         "info": {"title": "TrustChain", "version": version, "license": {"name": "MIT", "identifier": "MIT"}},
@@ -59,7 +58,8 @@ def _operation(route: Route, by_type: dict[type, Schema]) -> Schema:
         "responses": {str(route.status): _success(route, by_type)} | _refusals(route, by_type[ProblemDocument]),
     }
     if route.body is not None:
-        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": by_type[route.body]}}}
+        content = {route.body_media_type: {"schema": by_type[route.body]}}
+        operation["requestBody"] = {"required": True, "content": content}
     return operation
 
 
@@ -83,7 +83,7 @@ def _success(route: Route, by_type: dict[type, Schema]) -> Schema:
 
 def _refusals(route: Route, problem: Schema) -> Schema:
     """One response for each status; its description lists the kinds of problems that have it."""
-    kinds = {*_EVERYWHERE, *route.refusals} | ({"unauthorized"} if route.token else set())
+    kinds = {*_EVERYWHERE, route.peer.failure, *route.refusals} | ({"unauthorized"} if route.token else set())
     statuses: dict[int, list[str]] = {}
     for kind in sorted(kinds):
         statuses.setdefault(KINDS[kind].status, []).append(kind)

@@ -19,6 +19,9 @@ from services.api.problems import Problem
 T = TypeVar("T")
 
 JSON: Final = "application/json"
+MISFIT: Final = "bad-field"
+"""The kind of the refusal of a wrong type or value, where a route has no other."""
+
 _FIELD_PATH: Final = re.compile(r" - at `\$\.?(.*)`$")
 _FIELD_NAME: Final = re.compile(r"field `(.*?)`")
 _QUALITY: Final = re.compile(r"q=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)$")  # RFC 9110, section 12.4.2
@@ -26,12 +29,12 @@ _QUALITY: Final = re.compile(r"q=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)$")  # RFC 9110
 _MAX_ACCEPTED_TYPES: Final = 32
 
 
-def parse_body(body: bytes, wanted: type[T]) -> T:
-    """A JSON body as `wanted`. Raises Problem `bad-json` with the position or `bad-field` with the field."""
+def parse_body(body: bytes, wanted: type[T], misfit: str = MISFIT) -> T:
+    """A JSON body as `wanted`. Raises Problem `bad-json` with the position or `misfit` with the field."""
     try:
         return msgspec.json.decode(body, type=wanted)
     except msgspec.ValidationError as error:
-        raise _bad_field(str(error)) from None
+        raise _misfit(str(error), misfit) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _bad_json(body, str(error)) from None
 
@@ -54,30 +57,35 @@ def _bad_json(body: bytes, reason: str) -> Problem:
     return Problem("bad-json", f"the body is not JSON: {printable(reason, limit=200)}")
 
 
-def parse_parameters(parameters: Sequence[tuple[str, str]], wanted: type[T]) -> T:
-    """Path or query parameters as `wanted`. Raises Problem `bad-field`, also for an unknown or a repeated name."""
+def parse_parameters(parameters: Sequence[tuple[str, str]], wanted: type[T], misfit: str = MISFIT) -> T:
+    """Path or query parameters as `wanted`. Raises Problem `misfit`, also for an unknown or a repeated name."""
     values: dict[str, str] = {}
     for name, value in parameters:
         if name in values:
-            raise Problem("bad-field", f"`{printable(name)}` is given more than once", field=printable(name))
+            raise Problem(misfit, f"`{printable(name)}` is given more than once", field=printable(name))
         values[name] = value
-    return convert_parameters(values, wanted)
+    return convert_parameters(values, wanted, misfit)
 
 
-def convert_parameters(values: Mapping[str, str], wanted: type[T]) -> T:
+def convert_parameters(values: Mapping[str, str], wanted: type[T], misfit: str = MISFIT) -> T:
     """As `parse_parameters`, for names that are known to be different."""
     try:
-        return msgspec.convert(values, wanted, strict=False)
+        converted = msgspec.convert(values, wanted, strict=False)
     except msgspec.ValidationError as error:
-        raise _bad_field(str(error)) from None
+        raise _misfit(str(error), misfit) from None
     except UnicodeEncodeError:
-        raise Problem("bad-field", "a parameter holds half of a surrogate pair, which is no character") from None
+        raise Problem(misfit, "a parameter holds half of a surrogate pair, which is no character") from None
+    for name, text in values.items():
+        # The library takes 1e3 and 1.0 for integers: one number, one spelling.
+        if isinstance(number := getattr(converted, name), int) and str(number) != text:
+            raise Problem(misfit, f"write {number} as decimal digits", field=name)
+    return converted
 
 
-def _bad_field(reason: str) -> Problem:
+def _misfit(reason: str, kind: str) -> Problem:
     named = _FIELD_PATH.search(reason) or _FIELD_NAME.search(reason)
     field = printable(named.group(1)) if named else None
-    return Problem("bad-field", printable(_FIELD_PATH.sub("", reason), limit=200), field=field)
+    return Problem(kind, printable(_FIELD_PATH.sub("", reason), limit=200), field=field)
 
 
 def printable(text: str, limit: int = 64) -> str:
@@ -99,8 +107,8 @@ def preferred_type(accept: str, offered: Sequence[str]) -> str:
     if not accept.strip():
         return offered[0]
     ranges = [_media_range(part) for part in accept.split(",")[:_MAX_ACCEPTED_TYPES]]
-    best = max(offered, key=lambda name: _quality_of(name, ranges))
-    if _quality_of(best, ranges) <= 0:
+    best = max(offered, key=lambda name: _quality_of(media_type(name), ranges))
+    if _quality_of(media_type(best), ranges) <= 0:
         raise Problem("not-acceptable", f"this resource is given as {' or '.join(offered)}", field="Accept")
     return best
 
@@ -118,6 +126,12 @@ def _quality_of(name: str, ranges: Sequence[tuple[str, float]]) -> float:
             if covered == pattern:
                 return quality
     return 0.0
+
+
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Whether an Accept-Encoding header names gzip itself (RFC 9110, section 12.5.3); `*` does not ask for it."""
+    codings = [_media_range(part) for part in accept_encoding.split(",")[:_MAX_ACCEPTED_TYPES]]
+    return any(coding in ("gzip", "x-gzip") and quality > 0 for coding, quality in codings)
 
 
 def bearer_token(authorization: str) -> str | None:

@@ -22,6 +22,17 @@ TYPE_PREFIX: Final = "urn:trustchain:problem:"
 _RETRY_SECONDS: Final = 1
 
 
+class PeerName(NamedTuple):
+    """How a service that is asked is called in texts, and of which kind a problem is that is its own failure."""
+
+    text: str
+    failure: str
+
+
+AUTHORITY: Final = PeerName("the certificate authority", "authority-failed")
+LOG: Final = PeerName("the transparency log", "log-failed")
+
+
 class Kind(NamedTuple):
     """What a kind of problem means in HTTP. `title` is the same for every occurrence (RFC 9457, section 3.1.3)."""
 
@@ -53,9 +64,15 @@ KINDS: Final[dict[str, Kind]] = {
     "bad-reason": Kind(422, "Certificates are not revoked for this reason"),
     "already-revoked": Kind(409, "The certificate is revoked already"),
     "unauthorized-revocation": Kind(403, "The revocation is not signed by the key of the certificate"),
+    # What the transparency log refuses; the kinds are those of services.ct.messages.
+    "unknown-root": Kind(400, "The chain does not end at an accepted root"),
+    "bad-chain": Kind(400, "The certificates are no chain"),
+    "wrong-entry-type": Kind(400, "This kind of certificate is submitted elsewhere"),
+    "out-of-range": Kind(400, "The tree does not have this size, index or range"),
     # What is not the client's fault.
     "internal": Kind(500, "The server failed"),
     "authority-failed": Kind(502, "The certificate authority failed"),
+    "log-failed": Kind(502, "The transparency log failed"),
     "unavailable": Kind(503, "The service cannot answer now"),
     "deadline": Kind(504, "The answer did not come in time"),
 }
@@ -137,8 +154,8 @@ class Problem(Exception):
         )
 
 
-def of_remote(error: RemoteError) -> Problem:
-    """What a call to another service ended with, in HTTP's terms.
+def of_remote(error: RemoteError, peer: PeerName) -> Problem:
+    """What a call to `peer` ended with, in HTTP's terms.
 
     A refusal's kind and text are its own if KINDS knows it: they are written for the client. Other texts are for the
     operator, and stay inside.
@@ -146,14 +163,14 @@ def of_remote(error: RemoteError) -> Problem:
     if isinstance(error, Refused):
         return Problem(error.kind, error.detail, field=error.field) if error.kind in KINDS else internal()
     if isinstance(error, DeadlineExceeded):
-        return Problem("deadline", "the certificate authority did not answer in time; whether it acted is not known")
+        return Problem("deadline", f"{peer.text} did not answer in time; whether it acted is not known")
     if isinstance(error, PeerGone):
-        detail = "the certificate authority stopped while it worked on this; whether it acted is not known"
+        detail = f"{peer.text} stopped while it worked on this; whether it acted is not known"
         return Problem("unavailable", detail, retry_after=_RETRY_SECONDS)
     if isinstance(error, Unavailable) or error.retryable:
-        detail = "the certificate authority cannot do this now; the server's log says why under this request_id"
+        detail = f"{peer.text} cannot do this now; the server's log says why under this request_id"
         return Problem("unavailable", detail, retry_after=_RETRY_SECONDS)
-    return Problem("authority-failed", "an unexpected error in the certificate authority; its log has the traceback")
+    return Problem(peer.failure, f"an unexpected error in {peer.text}; its log has the traceback")
 
 
 def internal() -> Problem:

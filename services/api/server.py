@@ -1,8 +1,8 @@
 """From an HTTP request to a response: who asks, how often, what for, in which words, and the answer.
 
 Rules:
-- The order is fixed. The token is looked at first, because it decides which limit counts; the limit comes before
-  anything that costs more; a body is read only where the route has one and its sender may be answered.
+- The order is fixed. Who asks is found out first, then for what, because both decide which limit counts; the limit
+  comes before anything that costs more; a body is read only where the route has one and its sender may be answered.
 - Every response but a success is a Problem; what was not foreseen is logged with its traceback and answered `internal`.
   The cause of a Problem that is our fault is in the log line of its request, and nowhere else.
 - Every response carries the request id, which is the trace id of W3C Trace Context, and so the key into all logs.
@@ -14,7 +14,9 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, cast
 
 import msgspec
 import structlog
@@ -23,12 +25,13 @@ from aiohttp import HttpVersion10, web
 from config.schema import Api
 from monitoring.metrics import Result
 from monitoring.tracing import TraceContext
-from services.api.endpoints import Call, Endpoints, Reply
-from services.api.limits import TokenBuckets, address_key, retry_after_seconds
+from services.api.admission import PROBE, Admission, Caller
+from services.api.callers import Identify
+from services.api.connections import Connection
+from services.api.endpoints import Call, Endpoint, Reply
 from services.api.metrics import NO_ROUTE, ApiMetrics
 from services.api.parsing import (
-    JSON,
-    bearer_token,
+    accepts_gzip,
     convert_parameters,
     media_type,
     parse_body,
@@ -36,8 +39,7 @@ from services.api.parsing import (
     preferred_type,
 )
 from services.api.problems import MEDIA_TYPE, Problem, internal
-from services.api.routes import Match, Route, RouteTable
-from services.api.tokens import PROBE, TokenHolders
+from services.api.routing import Match, Route, RouteTable
 from services.logs import TRACE
 
 HEADERS: Final = {
@@ -47,7 +49,6 @@ HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-_MAX_LIMITED_ADDRESSES: Final = 4096
 _MAX_REQUESTER: Final = 256
 
 _log = structlog.stdlib.get_logger()
@@ -56,15 +57,20 @@ _log = structlog.stdlib.get_logger()
 class Exchange:
     """One request on its way through the server: what is known of it so far."""
 
-    __slots__ = ("address", "holder", "request", "route", "started_ns", "trace")
+    __slots__ = ("caller", "request", "route", "started_ns", "trace")
 
     def __init__(self, request: web.BaseRequest) -> None:
         self.request = request
         self.started_ns = time.monotonic_ns()
         self.trace = TraceContext.continued(request.headers.get("traceparent"), os.urandom)
-        self.address = request.remote or "unknown"
-        self.holder: str | None = None
+        self.caller = Caller(request.remote or "unknown")
         self.route: Route | None = None
+
+    def hold(self, octets: int) -> None:
+        """Count what is held for this client, all told. Raises Problem when that is too much without a token."""
+        if self.caller.holder is None and not cast(Connection, self.request.protocol).holding.reaches(octets):
+            detail = "too much is being received from this address or sent to it; read the answers, one at a time"
+            raise Problem("rate-limited", detail, retry_after=1, close=True)
 
     def elapsed_ns(self) -> int:
         return time.monotonic_ns() - self.started_ns
@@ -73,20 +79,26 @@ class Exchange:
         return {**HEADERS, "Content-Type": content_type, "X-Request-Id": self.trace.trace_id}
 
 
-class HttpsServer:
-    """Answers requests by the route table. A request of the probe may take `probe_seconds`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """What is answered at one kind of listening sockets: routes, endpoints by their names, and who counts as whom."""
+
+    table: RouteTable
+    endpoints: Mapping[str, Endpoint]
+    identify: Identify
+
+
+class HttpServer:
+    """Answers the requests of one site. A request of the probe may take `probe_seconds`."""
 
     def __init__(
-        self, settings: Api, probe_seconds: float, holders: TokenHolders, endpoints: Endpoints, metrics: ApiMetrics
+        self, settings: Api, probe_seconds: float, site: Site, admission: Admission, metrics: ApiMetrics
     ) -> None:
         self._settings = settings
         self._probe_seconds = probe_seconds
-        self._holders = holders
-        self._endpoints = endpoints.by_route
+        self._site = site
+        self._admission = admission
         self._metrics = metrics
-        self._table = RouteTable()
-        self._of_holders = TokenBuckets(settings.rate_limit, settings.rate_burst, _MAX_LIMITED_ADDRESSES)
-        self._of_others = TokenBuckets(settings.unauthorized_rate, settings.unauthorized_burst, _MAX_LIMITED_ADDRESSES)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; no exception leaves this but those that end the connection."""
@@ -116,62 +128,66 @@ class HttpsServer:
         request = exchange.request
         if request.version < HttpVersion10:
             raise Problem("bad-request", "HTTP/1.1 is spoken here", close=True)
-        token = bearer_token(request.headers.get("Authorization", ""))
-        exchange.holder = self._holders.holder_of(token) if token else None
-        self._limit(exchange)
-        match = self._table.match(request.method, request.rel_url.raw_path)
-        exchange.route = match.route
-        if match.route.token and exchange.holder is None:
-            detail = "the token is not valid" if token else "send the header `Authorization: Bearer TOKEN`"
+        exchange.caller = self._site.identify(request)
+        match = self._matched(exchange)
+        if match.route.token and exchange.caller.holder is None:
+            detail = (
+                "the token is not valid" if exchange.caller.claims else "send the header `Authorization: Bearer TOKEN`"
+            )
             raise Problem("unauthorized", detail, field="Authorization")
         return match, preferred_type(request.headers.get("Accept", ""), match.route.media_types)
 
-    def _limit(self, exchange: Exchange) -> None:
-        """Raises Problem `rate-limited`. The probe is not limited: others must not be able to make it fail."""
-        if exchange.holder == PROBE:
-            return
-        now_ns = time.monotonic_ns()
-        if exchange.holder is not None:
-            wait_ns = self._of_holders.take(exchange.holder, now_ns)
-        else:
-            wait_ns = self._of_others.take(address_key(exchange.address), now_ns)
-        if wait_ns:
-            whose = "this token" if exchange.holder else "requests without a valid token from this address"
-            raise Problem("rate-limited", f"too many requests of {whose}", retry_after=retry_after_seconds(wait_ns))
+    def _matched(self, exchange: Exchange) -> Match:
+        """Find the route and count the request, which is done for one without a route as well."""
+        request, now_ns = exchange.request, time.monotonic_ns()
+        try:
+            match = self._site.table.match(request.method, request.rel_url.raw_path)
+        except Problem:
+            self._admission.admit(exchange.caller, public=False, now_ns=now_ns)
+            raise
+        exchange.route = match.route
+        self._admission.admit(exchange.caller, public=match.route.is_public, now_ns=now_ns)
+        return match
 
     async def _reply(self, exchange: Exchange, match: Match, media: str) -> Reply:
         route, request = match.route, exchange.request
-        path = convert_parameters(match.path_values, route.path_parameters)
-        query = parse_parameters(list(request.rel_url.query.items()), route.query_parameters)
-        body = None if route.body is None else parse_body(await self._body(request), route.body)
-        call: Call[msgspec.Struct, msgspec.Struct, msgspec.Struct | None] = Call(
+        path = convert_parameters(match.path_values, route.path_parameters, route.misfit)
+        query = parse_parameters(list(request.rel_url.query.items()), route.query_parameters, route.misfit)
+        body = None if route.body is None else _parsed(await self._body(exchange, route), route)
+        call: Call[msgspec.Struct, msgspec.Struct, msgspec.Struct | bytes | None] = Call(
             path=path,
             query=query,
             body=body,
             media_type=media,
-            requester=f"{exchange.holder or 'anyone'} at {exchange.address}"[:_MAX_REQUESTER],
+            requester=f"{exchange.caller.holder or 'anyone'} at {exchange.caller.address}"[:_MAX_REQUESTER],
             seconds=max(0.0, self._seconds_for(exchange) - exchange.elapsed_ns() / 1e9),
             trace=exchange.trace.format(),
-            administrator=exchange.holder not in (None, PROBE),
+            hold=exchange.hold,
+            administrator=exchange.caller.holder not in (None, PROBE),
+            if_none_match=request.headers.get("If-None-Match", ""),
+            accepts_gzip=accepts_gzip(request.headers.get("Accept-Encoding", "")),
         )
-        return await self._endpoints[route.name](call)
+        reply = await self._site.endpoints[route.name](call)
+        exchange.hold(len(reply.content))
+        return reply
 
     def _seconds_for(self, exchange: Exchange) -> float:
-        return self._probe_seconds if exchange.holder == PROBE else self._settings.request_timeout
+        return self._probe_seconds if exchange.caller.holder == PROBE else self._settings.request_timeout
 
-    async def _body(self, request: web.BaseRequest) -> bytes:
+    async def _body(self, exchange: Exchange, route: Route) -> bytes:
         """Read the body. Raises Problem; if octets of it may still come, the connection is not used again."""
-        if media_type(request.headers.get("Content-Type", "")) != JSON:
-            raise Problem("wrong-media-type", f"send the body as {JSON}", field="Content-Type")
+        request = exchange.request
+        if media_type(request.headers.get("Content-Type", "")) != route.body_media_type:
+            raise Problem("wrong-media-type", f"send the body as {route.body_media_type}", field="Content-Type")
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise Problem("wrong-media-type", "send the body without a content coding", field="Content-Encoding")
-        most = self._settings.max_body_bytes
+        most = self._settings.max_body_bytes if route.most_octets is None else route.most_octets
         if (request.content_length or 0) > most:
             raise _too_large(most)
         await _expectation(request)
         try:
             async with asyncio.timeout(self._settings.body_timeout):
-                return await _read(request, most)
+                return await _read(exchange, most)
         except TimeoutError:
             detail = f"the body did not arrive within {self._settings.body_timeout:g} seconds"
             raise Problem("body-timeout", detail, close=True) from None
@@ -191,7 +207,7 @@ class HttpsServer:
         kind = problem.kind if problem is not None else None
         cause = problem.__cause__ if problem is not None and result == "error" else None
         elapsed_ns = exchange.elapsed_ns()
-        if exchange.holder != PROBE:
+        if exchange.caller.holder != PROBE:
             name = exchange.route.name if exchange.route else NO_ROUTE
             self._metrics.requests[name].record(elapsed_ns, result)
             if kind is not None:
@@ -204,14 +220,22 @@ class HttpsServer:
             status=status,
             kind=kind,
             cause=None if cause is None else str(cause),
-            holder=exchange.holder,
-            address=exchange.address,
+            holder=exchange.caller.holder,
+            address=exchange.caller.address,
             milliseconds=round(elapsed_ns / 1e6, 3),
         )
 
 
 def _success(exchange: Exchange, route: Route, media: str, reply: Reply) -> web.Response:
-    return web.Response(status=route.status, body=reply.content, headers={**exchange.headers(media), **reply.headers})
+    status = route.status if reply.status is None else reply.status
+    return web.Response(status=status, body=reply.content, headers={**exchange.headers(media), **reply.headers})
+
+
+def _parsed(body: bytes, route: Route) -> msgspec.Struct | bytes:
+    if route.body is None or route.body is bytes:
+        return body
+    parsed: msgspec.Struct = parse_body(body, route.body, route.misfit)
+    return parsed
 
 
 def _too_large(most: int) -> Problem:
@@ -228,13 +252,14 @@ async def _expectation(request: web.BaseRequest) -> None:
         raise Problem("expectation-failed", "only 100-continue is understood", field="Expect")
 
 
-async def _read(request: web.BaseRequest, most: int) -> bytes:
+async def _read(exchange: Exchange, most: int) -> bytes:
     body = bytearray()
     try:
-        while chunk := await request.content.readany():
+        while chunk := await exchange.request.content.readany():
             body += chunk
             if len(body) > most:
                 raise _too_large(most)
+            exchange.hold(len(body))
     except (ConnectionError, web.RequestPayloadError) as error:
         raise Problem("bad-request", "the body ended before it was complete", close=True) from error
     return bytes(body)

@@ -6,21 +6,29 @@ import asyncio
 import importlib.metadata
 import resource
 import socket
+import ssl
 from typing import Final
 
 import msgspec
 
 from services.api import openapi, tokens
-from services.api.authority import Authority
+from services.api.admission import PROBE, Admission
+from services.api.callers import Identify, ProbePlaces, by_token
 from services.api.certificate import OwnCertificate
-from services.api.connections import ConnectionLimits, Connections
+from services.api.connections import ConnectionLimits, Connections, Interface
 from services.api.durable import raise_if_no_room
 from services.api.endpoints import Endpoints
+from services.api.endpoints_ct import CtEndpoints
+from services.api.endpoints_status import StatusEndpoints
 from services.api.identity import names_of
 from services.api.metrics import ApiMetrics
-from services.api.probe import Probe
+from services.api.peers import Peer
+from services.api.probe import PlainProbe, Probe, TlsProbe
+from services.api.problems import AUTHORITY, LOG
 from services.api.routes import ROUTES
-from services.api.server import HttpsServer
+from services.api.routes_status import HTTP_ROUTES
+from services.api.routing import RouteTable
+from services.api.server import HttpServer, Site
 from services.ca.messages import OWN_API, Certificate, IssueRequest
 from services.worker import Worker
 
@@ -62,26 +70,47 @@ async def build(worker: Worker) -> ApiService:
 
     Raises ConfigurationError for what an operator has to mend, StorageUnavailable while nothing can be written.
     """
-    settings, sockets = worker.settings, worker.sockets["https"]
+    settings = worker.settings
     metrics = ApiMetrics(worker.metrics)
     probe_token = tokens.new_token()
-    holders = tokens.TokenHolders({tokens.ADMINISTRATOR: _administrator_token(worker), tokens.PROBE: probe_token})
+    holders = tokens.TokenHolders({tokens.ADMINISTRATOR: _administrator_token(worker), PROBE: probe_token})
     certificate = _own_certificate(worker, metrics)
     await certificate.start()
     _allow_descriptors(settings.api.max_connections)
-    endpoints = Endpoints(Authority(worker.peer("ca")), _description)
-    server = HttpsServer(settings.api, worker.probe_timeout * _AUTHORITY_SHARE, holders, endpoints, metrics)
+    places = ProbePlaces()
+    interfaces = _interfaces(worker, metrics, certificate.context, by_token(holders), places.identify)
     limits = ConnectionLimits(
         max_connections=settings.api.max_connections,
         handshake=settings.api.body_timeout,
         headers=settings.api.body_timeout,
         answer=settings.api.body_timeout + settings.api.request_timeout + _READING_SECONDS,
     )
-    connections = Connections(sockets, certificate.context, limits, metrics, server.answer, server.bad_http)
-    worker.log.info(
-        "serving", urls=[_url(listener) for listener in sockets], certificate_not_after=certificate.not_after
+    probe = Probe(
+        TlsProbe(worker.sockets["https"], settings.paths.root_certificate, probe_token),
+        PlainProbe(worker.sockets["http"], certificate.issuer, places),
     )
-    return ApiService(connections, certificate, Probe(sockets, settings.paths.root_certificate, probe_token))
+    urls = [_url(scheme, listener) for scheme in ("https", "http") for listener in worker.sockets[scheme]]
+    worker.log.info("serving", urls=urls, certificate_not_after=certificate.not_after)
+    return ApiService(Connections(interfaces, limits, metrics), certificate, probe)
+
+
+def _interfaces(
+    worker: Worker, metrics: ApiMetrics, context: ssl.SSLContext, over_tls: Identify, over_plain: Identify
+) -> tuple[Interface, Interface]:
+    """What is answered over TLS and over plain HTTP; one admission counts the requests of both."""
+    admission = Admission(worker.settings.api)
+    authority = Peer(worker.peer("ca"), AUTHORITY)
+    endpoints = {**Endpoints(authority, _description).by_route, **CtEndpoints(Peer(worker.peer("ct"), LOG)).by_route}
+    hint = "GET /v1/openapi.json lists what there is"
+    https = Site(table=RouteTable(ROUTES, hint), endpoints=endpoints, identify=over_tls)
+    http = Site(table=RouteTable(HTTP_ROUTES), endpoints=StatusEndpoints(authority).by_route, identify=over_plain)
+
+    def interface(scheme: str, site: Site, tls: ssl.SSLContext | None) -> Interface:
+        seconds = worker.probe_timeout * _AUTHORITY_SHARE
+        server = HttpServer(worker.settings.api, seconds, site, admission, metrics)
+        return Interface(sockets=worker.sockets[scheme], context=tls, answer=server.answer, bad_http=server.bad_http)
+
+    return interface("https", https, context), interface("http", http, None)
 
 
 def _administrator_token(worker: Worker) -> str:
@@ -108,9 +137,9 @@ def _own_certificate(worker: Worker, metrics: ApiMetrics) -> OwnCertificate:
     return OwnCertificate(settings.paths, names, ask, metrics)
 
 
-def _url(listener: socket.socket) -> str:
+def _url(scheme: str, listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
-    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _allow_descriptors(connections: int) -> None:

@@ -23,7 +23,6 @@ from services.api.durable import File, write_files
 from services.errors import ConfigurationError
 
 ADMINISTRATOR: Final = "administrator"
-PROBE: Final = "probe"
 _TOKEN_BYTES: Final = 32
 # RFC 6750, section 2.1; long enough that nobody tries them all.
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]{32,256}=*")

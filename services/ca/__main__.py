@@ -7,9 +7,14 @@ import cryptography.hazmat.backends.openssl.backend  # noqa: F401 - else importe
 from config.inheritance import Inheritance
 from config.schema import Settings
 from monitoring.metrics import Family
+from services.ca.assembly import rules_of
+from services.ca.keyring import warm_up
 from services.ca.metrics import families
-from services.ca.service import build, rules_of
+from services.ca.service import build
 from services.worker import run
+
+# In the fork server, once: else the library gathers its algorithms in every worker, 4 ms before it can answer.
+warm_up()
 
 
 def main(inheritance: Inheritance) -> None:

@@ -17,7 +17,6 @@ from cryptography import x509
 
 from services.ca.crl import UnreadableCrl, parsed
 from services.ca.hierarchy import Hierarchy, Issuer, validity_of
-from services.ca.issuance import serial_text
 from services.ca.revocation import Revocable
 from services.ca.status_urls import partition_in, partition_of
 
@@ -92,11 +91,11 @@ class Authorities:
 
 def authorities_of(hierarchy: Hierarchy, partitions: int) -> Authorities:
     """The authorities of a hierarchy."""
-    root_name = serial_text(hierarchy.root.serial_number)
+    signers = {name: root.signer() for name, root in hierarchy.roots.items()}
     return Authorities(
-        issuers={serial_text(hierarchy.issuer.certificate.serial_number): hierarchy.issuer},
-        roots={root_name: hierarchy.root},
-        root_signers={root_name: Issuer.of(hierarchy.root, hierarchy.root_key)},
+        issuers=hierarchy.issuers,
+        roots={name: root.certificate for name, root in hierarchy.roots.items()},
+        root_signers={name: signer for name, signer in signers.items() if signer is not None},
         partitions=partitions,
     )
 

@@ -19,11 +19,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from services.ca import issuance, precertificate, signing
 from services.ca.findings import Fault, Finding
-from services.ca.hierarchy import Issuer, spki
+from services.ca.hierarchy import Issuer
 from services.ca.issuance import Decision
 from services.ca.lint import Form, Signer, lint_certificate, lint_to_be_signed
 from services.ca.messages import Refusal, RefusalKind
 from services.ca.precertificate import PrecertificateError
+from services.ca.signing_keys import spki
 
 _FAULTS: Final[dict[Fault, RefusalKind]] = {"name": "forbidden-name", "key": "bad-key"}
 

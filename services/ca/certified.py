@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
-from services.ca.issuance import serial_text
+from services.ca.serials import serial_text
 from services.rfc6962 import der as tlv
 from services.rfc6962.der import DerError
 

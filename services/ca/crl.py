@@ -24,8 +24,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPublicKeyTypes
 
 from services.ca import revocation
-from services.ca.hierarchy import SigningKey, signing_hash
 from services.ca.messages import RevocationReason
+from services.ca.signing_keys import SigningKey, signing_hash
 from services.ca.status_urls import partition_in
 
 MILLISECONDS: Final = 1000
@@ -79,7 +79,7 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A signed list, DER. `covered` is the newest revocation on record that was looked at when it was made."""
+    """A signed list, DER. `covered`: it tells all revocations of its partition on record up to this id."""
 
     der: bytes
     number: int
@@ -120,9 +120,9 @@ def sign(
     return signed.public_bytes(serialization.Encoding.DER)
 
 
-def read(der: bytes, authority: x509.Certificate) -> tuple[Published, int | None]:
-    """A list that `authority` signed, and the partition that its URL names. Raises UnreadableCrl."""
-    found = parsed(der)
+def read(content: bytes, authority: x509.Certificate) -> tuple[Published, int | None]:
+    """A list (DER or PEM) that `authority` signed, and the partition that its URL names. Raises UnreadableCrl."""
+    found = parsed(content)
     if found.issuer != authority.subject:
         raise UnreadableCrl("it is a list of another authority")
     try:
@@ -136,6 +136,7 @@ def read(der: bytes, authority: x509.Certificate) -> tuple[Published, int | None
         raise UnreadableCrl("its signature is not that of the authority it names")
     partition = next((place for place in map(partition_in, urls) if place is not None), None)
     next_update = 0 if found.next_update_utc is None else _seconds(found.next_update_utc)
+    der = found.public_bytes(serialization.Encoding.DER)
     return Published(der, number, _seconds(found.last_update_utc), next_update, 0, urls), partition
 
 

@@ -31,6 +31,7 @@ from services.ca import crl
 from services.ca.authorities import Authorities
 from services.ca.crl import CrlAuthority, Published, Scope
 from services.ca.crl_files import CrlFiles
+from services.ca.expiry import Item
 from services.ca.hierarchy import SECONDS_PER_DAY
 from services.ca.status_storage import ListContents, ListKey, StatusStorage
 from services.ca.status_urls import StatusUrls, urls_of
@@ -99,9 +100,21 @@ class CrlPublication:
         self._unwritten: set[ListKey] = set()
         self._trouble: dict[ListKey, Exception] = {}
 
+    def sign_with(self, signings: Mapping[str, Signing]) -> None:
+        """Sign the lists of these authorities from now on."""
+        self._signings = signings
+
     def get(self, key: ListKey) -> Published | None:
         """The newest list of a partition."""
         return self._published.get(key)
+
+    def items(self) -> list[Item]:
+        """The newest list of each partition that is signed here, as something that ends."""
+        return [
+            Item.scheduled("crl", f"{issuer}/{partition}", one.this_update, one.next_update)
+            for (issuer, partition), one in self._published.items()
+            if issuer in self._signings
+        ]
 
     def adopt(self, key: ListKey, published: Published, *, of_file: bool) -> None:
         """Serve a list that was found stored or as a file, unless a newer one is known; its number is used up."""

@@ -23,8 +23,8 @@ from services.ca.authorities import ROOT_PARTITION, Authorities
 from services.ca.crl import Entry, Published, UnreadableCrl
 from services.ca.crl_files import CrlFiles, FoundFile
 from services.ca.crl_publication import CrlPublication
-from services.ca.issuance import serial_text
 from services.ca.revocation import Revocation
+from services.ca.serials import serial_text
 from services.ca.status_storage import ListKey, StatusStorage
 from services.ca.surroundings import Surroundings
 

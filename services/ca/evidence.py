@@ -19,8 +19,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 
 from services.ca import signatures
-from services.ca.hierarchy import SigningKey
 from services.ca.messages import Evidence
+from services.ca.signing_keys import SigningKey
 
 MAX_EVIDENCE_OCTETS: Final = 524_288
 _PURPOSE: Final = b"TrustChain: evidence of a certificate, version 1\n"

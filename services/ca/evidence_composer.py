@@ -17,9 +17,9 @@ from typing import Any, Final
 from cryptography import x509
 
 from services.ca import evidence, keys, ocsp
-from services.ca.hierarchy import SigningKey
-from services.ca.issuance import parse_serial, serial_text
 from services.ca.messages import EVIDENCE_FORMAT, Evidence, GetEvidence, LoggedEvidence, OcspAnswer, OcspQuery, Refusal
+from services.ca.serials import parse_serial, serial_text
+from services.ca.signing_keys import SigningKey
 from services.ca.storage import Issued, Storage
 from services.ca.transparency import Peer
 from services.ct.messages import Checkpoint, EntryAndProof, GetCheckpoint, GetEntryAndProof

@@ -5,15 +5,15 @@ Rules:
   is signed depends on the decision alone: of the request, only the public key and checked names get into it.
 - A serial number is 128 random bits, positive, at most 20 octets (RFC 5280, section 4.1.2.2), and comes from outside:
   it is on record before anything is signed with it.
-- The subject is the first name as common name, or empty when that is too long for one, with the organization of the
-  profile, if it has one; the alternative names are critical exactly when the subject is empty (RFC 5280, section
-  4.2.1.6).
+- The subject is the first name as common name, or empty when that is too long for one, or an address under name
+  constraints, with the organization of the profile, if it has one; the alternative names are critical exactly when the
+  subject is empty (RFC 5280, section 4.2.1.6).
 - Where the status of a certificate is published follows from its serial number and issuer (`status_urls`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -25,15 +25,14 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
 from config.profile_schema import HierarchyKind
 from services.ca import csr, names, precertificate, profile, public_keys, signing
 from services.ca.hierarchy import Issuer
-from services.ca.messages import OWN_API, IssueRequest, Refusal
+from services.ca.messages import OWN_API, IssueRequest
+from services.ca.name_constraints import covered_by_constraints
 from services.ca.names import Name
 from services.ca.profile import Profile, Validity
 from services.ca.public_keys import CertifiedKey
 from services.ca.rules import Rules
 from services.ca.status_urls import partition_of
 
-SERIAL_OCTETS: Final = 16
-MAX_SERIAL_OCTETS: Final = 20
 MAX_COMMON_NAME: Final = 64  # ub-common-name of RFC 5280, appendix A.1
 
 
@@ -66,30 +65,11 @@ class Decision:
         if self.profile.organization:
             attributes.append(x509.NameAttribute(NameOID.ORGANIZATION_NAME, self.profile.organization))
         first = self.names[0].text
-        if self.profile.common_name and len(first) <= MAX_COMMON_NAME:
+        # OpenSSL takes an IPv4 address in the common name for a DNS name, which the constraints do not permit.
+        misread = bool(self.issuer.constraints) and self.names[0].kind == "ip"
+        if self.profile.common_name and len(first) <= MAX_COMMON_NAME and not misread:
             attributes.append(x509.NameAttribute(NameOID.COMMON_NAME, first))
         return x509.Name(attributes)
-
-
-def new_serial(random_octets: Callable[[int], bytes]) -> int:
-    """A serial number from a cryptographic random source. Its first octet is not zero: all have the same length."""
-    while True:
-        octets = random_octets(SERIAL_OCTETS)
-        if octets[0]:
-            return int.from_bytes(octets, "big")
-
-
-def serial_text(serial: int) -> str:
-    """Lower-case hexadecimal, two digits for each octet."""
-    return serial.to_bytes(max(1, -(-serial.bit_length() // 8)), "big").hex()
-
-
-def parse_serial(text: str) -> int:
-    """Read hexadecimal of either case, with or without leading zeros and colons. Raises Refusal("malformed")."""
-    digits = text.replace(":", "")
-    if not 0 < len(digits) <= 2 * MAX_SERIAL_OCTETS or not set(digits) <= set("0123456789abcdefABCDEF"):
-        raise Refusal("malformed", "serial", f"{text[:64]!r} is not a serial number: 1 to 40 hexadecimal digits are")
-    return int(digits, 16)
 
 
 def decide(
@@ -111,6 +91,7 @@ def decide(
         for name in certified:
             rules.policy.check(name)
             chosen.names.check(name)
+    covered_by_constraints(certified, issuer.constraints)
     locations = _locations(rules, issuer, serial)
     return Decision(serial, chosen, certified, wanted.public_key, validity, request.requester, issuer, locations)
 
@@ -151,9 +132,8 @@ def _builder(decision: Decision) -> x509.CertificateBuilder:
 
 
 def _locations(rules: Rules, issuer: Issuer, serial: int) -> Locations:
-    issuer_id = serial_text(issuer.certificate.serial_number)
     partition = partition_of(serial, rules.crl_partitions)
-    return Locations(rules.status.crl(issuer_id, partition), rules.status.ocsp, rules.status.issuer(issuer_id))
+    return Locations(rules.status.crl(issuer.id, partition), rules.status.ocsp, rules.status.issuer(issuer.id))
 
 
 def _authority_information(locations: Locations) -> x509.AuthorityInformationAccess:

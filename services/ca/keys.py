@@ -1,54 +1,83 @@
 """The authority's keys and certificates as files.
 
-    DATA_DIR/ca/hierarchy/      0700    appears whole, by one rename
-        root.key                0600    PKCS #8, PEM
-        root.pem                0644
-        intermediate.key        0600    PKCS #8, PEM
-        intermediate.pem        0644
-    DATA_DIR/ca/root.pem        0644    a copy for clients, made again when it is missing
+    DATA_DIR/ca/hierarchy.json          0600    which authorities there are: `hierarchy_document`
+    DATA_DIR/ca/authorities/ID/         0700    one directory for each, named by the serial number of its certificate
+        certificate.pem                 0644
+        key.pem or key.pkcs11           0600    the key, or where it is; none for a root whose key is kept elsewhere
+        chain.pem                       0644    of an intermediate: it and what is between it and its root
+        cross.pem                       0644    of a root: an earlier root's certificate for the same key
+    DATA_DIR/ca/root.pem                0644    the roots, for clients; made again when it is missing
+    DATA_DIR/ca/root-post-quantum.pem   0644    the same of the post-quantum hierarchy
 
 Rules:
-- A crash at any step of the first start leaves either no `hierarchy` or a whole one: all files are written and synced
-  under another name first. What is found under that other name was never used, and is removed.
-- Nothing that exists is ever overwritten. What is missing, unreadable, open to other users or does not fit together is
-  a ConfigurationError that says which file and what to do; a full or failing disk is StorageUnavailable.
+- The commit order of every change, the first start included: directories of new authorities, whole and synced, under
+  names that begin with a dot; then the document, by rename, which is the moment of the change; then their own names.
+  A directory with a dot that the document names gets its name at the next start; any other one was never used and is
+  removed.
+- A key that the document calls offline is destroyed, at the next start if need be.
+- Nothing that exists is ever overwritten but the document, keys that get encrypted, and the clients' copies. What is
+  missing, unreadable, open to other users or does not fit together is a ConfigurationError that says which file and
+  what to do; a full or failing disk is StorageUnavailable.
+- Keys and signatures are checked against each other when a file is not as it was when that was done last.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from config.schema import KeyType
-from services.ca import hierarchy
-from services.ca.hierarchy import Hierarchy, HierarchyMismatch, SigningKey
-from services.ca.public_keys import RSA_EXPONENT
+from services.ca import hierarchy, key_files
+from services.ca.hierarchy import Hierarchy, HierarchyMismatch, Issuer, Kind, Root
+from services.ca.hierarchy_document import (
+    MAX_DOCUMENT_OCTETS,
+    AuthorityEntry,
+    DocumentDamaged,
+    HierarchyDocument,
+    KeyPlace,
+    parsed,
+    written,
+)
+from services.ca.key_files import PRIVATE, PUBLIC, RESTORE, storage_errors
+from services.ca.keyring import KEY_FILE, URI_FILE, Keyring, place_of
+from services.ca.signing_keys import SigningKey
 from services.errors import ConfigurationError, StorageUnavailable
 
-MAX_FILE_BYTES: Final = 65_536
-_PRIVATE: Final = 0o600
-_PUBLIC: Final = 0o644
-_DIRECTORY: Final = 0o700
-_RESTORE: Final = "restore it from a backup; nothing was changed"
+DOCUMENT: Final = "hierarchy.json"
+CERTIFICATE: Final = "certificate.pem"
+CHAIN: Final = "chain.pem"
+CROSS: Final = "cross.pem"
+MAX_CHAIN_OCTETS: Final = 262_144
+_KEY_FILES: Final[Mapping[KeyPlace, str | None]] = {"file": KEY_FILE, "token": URI_FILE, "offline": None}
 
 
-def generate(key_type: KeyType) -> SigningKey:
-    """A new private key. RSA takes a good part of a second."""
-    if key_type == "ed25519":
-        return ed25519.Ed25519PrivateKey.generate()
-    if key_type == "rsa3072":
-        return rsa.generate_private_key(RSA_EXPONENT, 3072)
-    return ec.generate_private_key(ec.SECP256R1())
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The files of one authority as they are on the disk."""
+
+    entry: AuthorityEntry
+    directory: Path
+    contents: Mapping[str, bytes]
+
+    @property
+    def digest(self) -> str:
+        return _digest(self.contents)
+
+    def certificates(self, name: str) -> list[x509.Certificate]:
+        content = self.contents.get(name)
+        return [] if content is None else key_files.certificates_in(self.directory / name, content)
+
+    def key(self, keyring: Keyring, *, trusted: bool) -> SigningKey | None:
+        name = _KEY_FILES[self.entry.key]
+        return None if name is None else keyring.opened(self.directory / name, self.contents[name], trusted=trusted)
 
 
 def pem(certificate: x509.Certificate) -> bytes:
@@ -57,140 +86,234 @@ def pem(certificate: x509.Certificate) -> bytes:
 
 
 class HierarchyFiles:
-    """The files of one authority. `published_root` is the copy for clients."""
+    """The files of all authorities. `published_root` is the copy for clients; `keyring` opens and protects keys."""
 
-    def __init__(self, ca_dir: Path, published_root: Path) -> None:
-        self.directory = ca_dir / "hierarchy"
-        self._unfinished = ca_dir / ".hierarchy.unfinished"
-        self._published_root = published_root
+    def __init__(self, ca_dir: Path, published_root: Path, keyring: Keyring | None = None) -> None:
+        self.document = ca_dir / DOCUMENT
+        self.directory = ca_dir / "authorities"
+        self.keyring = keyring or Keyring()
+        self._published: Mapping[Kind, Path] = {
+            "classical": published_root,
+            "post-quantum": published_root.with_name("root-post-quantum.pem"),
+        }
+        self._verified: dict[str, str] = {}
 
     def exist(self) -> bool:
-        """Whether the hierarchy was created, even if some of its files are gone since."""
-        return self.directory.exists()
-
-    def create(self, created: Hierarchy) -> None:
-        """Store a new hierarchy. Raises ConfigurationError when there is one already, and StorageUnavailable."""
-        if self.exist():
-            raise ConfigurationError(f"{self.directory} exists: a new hierarchy is not written over it")
-        with _storage_errors(self.directory):
-            self._remove_unfinished()
-            _make_directory(self._unfinished)
-            for name, content in _contents(created).items():
-                _write_new(self._unfinished / name, content, _PRIVATE if name.endswith(".key") else _PUBLIC)
-            # Names before the rename: a hierarchy that is there must have all of its files after a power failure, too.
-            _sync(self._unfinished)
-            os.rename(self._unfinished, self.directory)
-            _sync(self.directory.parent)
+        """Whether a hierarchy was created, even if some of its files are gone since."""
+        return self.document.exists() or any(not name.startswith(".") for name in self._names())
 
     def load(self) -> Hierarchy:
-        """Read and check the hierarchy. Raises ConfigurationError."""
-        root_key, intermediate_key = self._key("root.key"), self._key("intermediate.key")
-        root, intermediate = self._certificate("root.pem"), self._certificate("intermediate.pem")
+        """Bring an interrupted change to its end, read everything, and check it. Raises ConfigurationError."""
+        document = self._read_document()
+        self._recover(document)
+        found = [self._read(entry) for entry in document.authorities]
+        unchanged = all(each.digest == each.entry.verified for each in found)
         try:
-            return hierarchy.verified(root, root_key, intermediate, intermediate_key)
-        except HierarchyMismatch as error:
-            raise ConfigurationError(f"in {self.directory}, {error}: {_RESTORE}") from error
-
-    def publish_root(self, root: x509.Certificate) -> None:
-        """Make the clients' copy of the root if there is none. Raises ConfigurationError when there is another one."""
-        content = pem(root)
-        if not self._published_root.exists():
-            with _storage_errors(self._published_root):
-                _write_whole(self._published_root, content)
-        elif _read(self._published_root) != content:
-            raise ConfigurationError(
-                f"{self._published_root} is not a copy of {self.directory / 'root.pem'}: find out who changed it, "
-                "then remove it; it is made again at the next start"
+            loaded = Hierarchy.of(
+                [self._root(each, trusted=unchanged) for each in found if each.entry.role == "root"],
+                [self._issuer(each, trusted=unchanged) for each in found if each.entry.role == "intermediate"],
             )
+            if not unchanged:
+                hierarchy.verify(loaded)
+        except HierarchyMismatch as error:
+            raise ConfigurationError(f"in {self.directory}, {error}: {RESTORE}") from error
+        self._verified = {each.entry.id: each.digest for each in found}
+        if not unchanged:
+            with suppress(StorageUnavailable):  # then it is checked again next time
+                self._write_document(loaded)
+        return loaded
 
-    def _remove_unfinished(self) -> None:
-        if self._unfinished.exists():
-            shutil.rmtree(self._unfinished)
+    def commit(self, changed: Hierarchy) -> None:
+        """Make this the hierarchy that there is. Raises StorageUnavailable: then it is still the one before."""
+        with storage_errors(self.directory):
+            key_files.make_directory(self.directory)
+            self._remove_unused()
+            new = [authority for authority in changed.authorities if not self._place(authority.id).exists()]
+            for authority in new:
+                contents = _contents(authority, self.keyring)
+                self._verified[authority.id] = _digest(contents)
+                _write_directory(self._unnamed(authority.id), contents)
+        for root in changed.roots.values():
+            if root.private_key is None:
+                self._verified[root.id] = _digest(_contents(root, self.keyring))
+        self._write_document(changed)
+        with storage_errors(self.directory):
+            self._give_names(authority.id for authority in new)
+            for root in changed.roots.values():
+                if root.private_key is None:
+                    key_files.destroy(self._place(root.id) / KEY_FILE)
 
-    def _key(self, name: str) -> SigningKey:
-        path = self.directory / name
-        content = _read(path)
-        mode = stat.S_IMODE(path.stat().st_mode)
-        if mode & 0o077:
-            raise ConfigurationError(f"{path} is open to other users (mode {mode:04o}): run `chmod 600 {path}`")
+    def encrypt_keys(self, current: Hierarchy) -> int:
+        """Encrypt the keys in files with the passphrase; returns how many were not. Raises StorageUnavailable.
+
+        Each key changes at one moment: an interrupted run leaves some encrypted and some not, which a start reads, and
+        another run goes on.
+        """
+        count = 0
+        for authority in current.authorities:
+            path = self._place(authority.id) / KEY_FILE
+            if place_of(authority.private_key) != "file" or key_files.is_encrypted(key_files.read(path, private=True)):
+                continue
+            contents = _contents(authority, self.keyring)
+            with storage_errors(path):
+                key_files.replace_key(path, contents[KEY_FILE])
+            self._verified[authority.id] = _digest(contents)
+            count += 1
+        if count:
+            self._write_document(current)
+        return count
+
+    def publish(self, current: Hierarchy) -> None:
+        """Bring the clients' copies of the roots up to date. Raises ConfigurationError for a copy that is none."""
+        ours = {root.certificate for root in current.roots.values()}
+        for kind in current.kinds:
+            path, content = self._published[kind], b"".join(map(pem, current.trusted(kind)))
+            if path.exists():
+                there = key_files.read(path, limit=MAX_DOCUMENT_OCTETS)
+                if there == content:
+                    continue
+                if not _are_among(there, ours):
+                    raise ConfigurationError(
+                        f"{path} is not a copy of the roots in {self.directory}: find out who changed it, "
+                        "then remove it; it is made again at the next start"
+                    )
+            with storage_errors(path):
+                key_files.replace_whole(path, content, PUBLIC)
+
+    # -- reading
+
+    def _read_document(self) -> HierarchyDocument:
+        content = key_files.read(self.document, private=True, limit=MAX_DOCUMENT_OCTETS)
         try:
-            key = serialization.load_pem_private_key(content, password=None)
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise ConfigurationError(f"{path} is not a private key in PEM, PKCS #8: {_RESTORE}") from error
-        if not isinstance(key, ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey):
-            raise ConfigurationError(f"{path} holds a key of another type than this authority can use: {_RESTORE}")
-        return key
+            return parsed(content)
+        except DocumentDamaged as error:
+            raise ConfigurationError(f"{self.document} is damaged ({error}): {RESTORE}") from error
 
-    def _certificate(self, name: str) -> x509.Certificate:
-        path = self.directory / name
+    def _read(self, entry: AuthorityEntry) -> _Found:
+        directory = self._place(entry.id)
+        contents = {CERTIFICATE: key_files.read(directory / CERTIFICATE)}
+        key = _KEY_FILES[entry.key]
+        if key is not None:
+            contents[key] = key_files.read(directory / key, private=True)
+        if entry.role == "intermediate":
+            contents[CHAIN] = key_files.read(directory / CHAIN, limit=MAX_CHAIN_OCTETS)
+        elif (directory / CROSS).exists():
+            contents[CROSS] = key_files.read(directory / CROSS)
+        return _Found(entry, directory, contents)
+
+    def _root(self, found: _Found, *, trusted: bool) -> Root:
+        entry, (certificate, *_) = found.entry, found.certificates(CERTIFICATE)
+        _check_entry(found, certificate)
+        cross = next(iter(found.certificates(CROSS)), None)
+        key = found.key(self.keyring, trusted=trusted)
+        return Root.of(certificate, key, cross, state=entry.state, since=entry.since)
+
+    def _issuer(self, found: _Found, *, trusted: bool) -> Issuer:
+        entry, (certificate, *_) = found.entry, found.certificates(CERTIFICATE)
+        _check_entry(found, certificate)
+        first, *above = found.certificates(CHAIN)
+        key = found.key(self.keyring, trusted=trusted)
+        if key is None or first != certificate:
+            raise HierarchyMismatch(f"{CHAIN} of the intermediate {entry.id} does not begin with its certificate")
+        return Issuer.of(certificate, key, above, state=entry.state, since=entry.since)
+
+    # -- changing
+
+    def _recover(self, document: HierarchyDocument) -> None:
+        named = {entry.id for entry in document.authorities}
+        unknown = [name for name in self._names() if not name.startswith(".") and name not in named]
+        if unknown:
+            raise ConfigurationError(
+                f"{self.directory / unknown[0]} is not in {self.document}: restore the document that belongs to these "
+                "authorities from a backup; nothing was changed"
+            )
+        with storage_errors(self.directory):
+            self._give_names(id_ for id_ in named if not self._place(id_).exists() and self._unnamed(id_).exists())
+            self._remove_unused()
+            for entry in document.of_role("root"):
+                if entry.key == "offline":
+                    key_files.destroy(self._place(entry.id) / KEY_FILE)
+
+    def _write_document(self, current: Hierarchy) -> None:
+        entries = tuple(
+            AuthorityEntry(
+                id=authority.id,
+                role="root" if isinstance(authority, Root) else "intermediate",
+                kind=authority.kind,
+                state=authority.state,
+                since=authority.since,
+                key=place_of(authority.private_key),
+                verified=self._verified.get(authority.id, ""),
+            )
+            for authority in current.authorities
+        )
+        with storage_errors(self.document):
+            key_files.replace_whole(self.document, written(HierarchyDocument(authorities=entries)), PRIVATE)
+
+    def _give_names(self, ids: Iterator[str]) -> None:
+        for id_ in tuple(ids):
+            os.rename(self._unnamed(id_), self._place(id_))
+            key_files.sync(self.directory)
+
+    def _remove_unused(self) -> None:
+        named = {entry.id for entry in self._read_document().authorities} if self.document.exists() else set()
+        for name in self._names():
+            if name.startswith(".") and name[1:] not in named:
+                shutil.rmtree(self.directory / name)
+
+    def _names(self) -> list[str]:
         try:
-            return x509.load_pem_x509_certificate(_read(path))
-        except (ValueError, x509.InvalidVersion) as error:
-            raise ConfigurationError(f"{path} is not a certificate in PEM: {_RESTORE}") from error
+            return sorted(os.listdir(self.directory))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise ConfigurationError(f"{self.directory} cannot be read: {error.strerror}") from error
+
+    def _place(self, authority_id: str) -> Path:
+        return self.directory / authority_id
+
+    def _unnamed(self, authority_id: str) -> Path:
+        return self.directory / f".{authority_id}"
 
 
-def _contents(created: Hierarchy) -> Mapping[str, bytes]:
-    return {
-        "root.key": _pkcs8(created.root_key),
-        "root.pem": pem(created.root),
-        "intermediate.key": _pkcs8(created.issuer.private_key),
-        "intermediate.pem": pem(created.issuer.certificate),
-    }
+def _contents(authority: Root | Issuer, keyring: Keyring) -> dict[str, bytes]:
+    contents = {CERTIFICATE: pem(authority.certificate)}
+    if authority.private_key is not None:
+        name, content = keyring.stored(authority.private_key)
+        contents[name] = content
+    if isinstance(authority, Root):
+        if authority.cross is not None:
+            contents[CROSS] = pem(authority.cross)
+    else:
+        contents[CHAIN] = b"".join(map(pem, authority.path))
+    return contents
 
 
-def _pkcs8(key: SigningKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+def _write_directory(directory: Path, contents: Mapping[str, bytes]) -> None:
+    key_files.make_directory(directory)
+    for name, content in contents.items():
+        key_files.write_new(directory / name, content, PRIVATE if name in {KEY_FILE, URI_FILE} else PUBLIC)
+    # Names before the rename: an authority that is there must have all of its files after a power failure, too.
+    key_files.sync(directory)
 
 
-def _read(path: Path) -> bytes:
+def _digest(contents: Mapping[str, bytes]) -> str:
+    digest = sha256()
+    for name, content in sorted(contents.items()):
+        digest.update(f"{name} {len(content)}\n".encode("ascii"))
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _check_entry(found: _Found, certificate: x509.Certificate) -> None:
+    if (hierarchy.id_of(certificate), hierarchy.kind_of(certificate)) != (found.entry.id, found.entry.kind):
+        raise ConfigurationError(
+            f"{found.directory / CERTIFICATE} is not the {found.entry.kind} certificate {found.entry.id}: {RESTORE}"
+        )
+
+
+def _are_among(content: bytes, ours: set[x509.Certificate]) -> bool:
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-    except FileNotFoundError:
-        raise ConfigurationError(f"{path} is missing: {_RESTORE}") from None
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
-    if len(content) > MAX_FILE_BYTES:
-        raise ConfigurationError(f"{path} is larger than any key or certificate: {_RESTORE}")
-    return content
-
-
-def _make_directory(path: Path) -> None:
-    path.mkdir(mode=_DIRECTORY, parents=True)
-    _sync(path.parent)
-
-
-def _write_new(path: Path, content: bytes, mode: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _PRIVATE)
-    with open(descriptor, "wb") as file:
-        os.fchmod(descriptor, mode)
-        file.write(content)
-        file.flush()
-        os.fsync(descriptor)
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Content before name: the other way round, a crash in between leaves half a file that looks like a whole one."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.unlink(missing_ok=True)
-    _write_new(unfinished, content, _PUBLIC)
-    os.rename(unfinished, path)
-    _sync(path.parent)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _storage_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StorageUnavailable(f"{path} cannot be written: {error.strerror}") from error
+        return set(x509.load_pem_x509_certificates(content)) <= ours
+    except ValueError:
+        return False

@@ -11,13 +11,14 @@ from contextlib import contextmanager
 from typing import Final, get_args
 
 from monitoring.metrics import Family, Metrics, Timing, counter, gauge, histogram, operation
-from services.ca import reconciler_metrics, status_metrics
+from services.ca import inventory_metrics, reconciler_metrics, status_metrics
 from services.ca.findings import RULES
-from services.ca.hierarchy import Hierarchy, validity_of
+from services.ca.hierarchy import Hierarchy
 from services.ca.messages import Refusal, RefusalKind
 
-QUERIES: Final = ("get", "list", "roots")
+QUERIES: Final = ("get", "list", "roots", "inventory", "expiry")
 STEPS: Final = ("reserve", "store")
+OWN_CERTIFICATES: Final = ("root", "intermediate", "post-quantum-root", "post-quantum-intermediate", "retired")
 
 
 def families(profiles: Iterable[str]) -> tuple[Family, ...]:
@@ -41,12 +42,14 @@ def families(profiles: Iterable[str]) -> tuple[Family, ...]:
         gauge("trustchain_ca_quarantined_certificates", "Signed, found wrong, and given to nobody."),
         gauge(
             "trustchain_ca_certificate_not_after_seconds",
-            "Last valid second of the authority's own certificates, since the Unix epoch.",
+            "Last valid second of the authority's own certificates, since the Unix epoch; 0 when there is none. "
+            "Of those that are retired and have not expired yet, the first to expire.",
             unit="seconds",
-            labels={"certificate": ("root", "intermediate")},
+            labels={"certificate": OWN_CERTIFICATES},
             merge="min",
         ),
         *status_metrics.FAMILIES,
+        *inventory_metrics.FAMILIES,
         *reconciler_metrics.FAMILIES,
     )
 
@@ -86,8 +89,14 @@ class AuthorityMetrics:
             self.refused[refusal.kind]()
             raise
 
-    def show_expiry(self, hierarchy: Hierarchy) -> None:
-        """Tell when the authority's own certificates end."""
-        for title, certificate in (("root", hierarchy.root), ("intermediate", hierarchy.issuer.certificate)):
-            series = self._metrics.gauge("trustchain_ca_certificate_not_after_seconds", certificate=title)
-            series.set(validity_of(certificate).not_after)
+    def show_expiry(self, hierarchy: Hierarchy, now: int) -> None:
+        """Tell when the authority's own certificates end. `now` is in seconds since the Unix epoch."""
+        retired = (each.validity.not_after for each in hierarchy.authorities if each.state == "retired")
+        ends = [not_after for not_after in retired if not_after >= now]
+        shown = dict.fromkeys(OWN_CERTIFICATES, 0) | {"retired": min(ends, default=0)}
+        for kind in hierarchy.kinds:
+            prefix = "" if kind == "classical" else f"{kind}-"
+            shown[f"{prefix}root"] = hierarchy.active_root(kind).validity.not_after
+            shown[f"{prefix}intermediate"] = hierarchy.active(kind).validity.not_after
+        for title, not_after in shown.items():
+            self._metrics.gauge("trustchain_ca_certificate_not_after_seconds", certificate=title).set(not_after)

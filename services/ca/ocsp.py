@@ -25,15 +25,21 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from services.ca import revocation, signatures
-from services.ca.hierarchy import Issuer, SigningKey, signing_hash
+from services.ca.hierarchy import Issuer
 from services.ca.messages import MAX_OCSP_REQUEST_OCTETS, RevocationReason
 from services.ca.profile import Validity
+from services.ca.signing_keys import SigningKey, signing_hash
 
 MAX_SERIAL_OCTETS: Final = 20
 Failure = Literal["malformed_request", "unauthorized", "try_later"]
 Outcome = Literal["good", "revoked", "unknown", "malformed_request", "unauthorized", "try_later"]
 
-_DIGESTS: Final = (hashes.SHA1(), hashes.SHA256(), hashes.SHA384(), hashes.SHA512())  # noqa: S303 - RFC 5019, section 2.1.1
+_DIGESTS: Final = (
+    hashes.SHA1(),  # noqa: S303 - RFC 5019, section 2.1.1
+    hashes.SHA256(),
+    hashes.SHA384(),
+    hashes.SHA512(),
+)
 _FAILURES: Final[Mapping[Failure, ocsp.OCSPResponseStatus]] = {
     "malformed_request": ocsp.OCSPResponseStatus.MALFORMED_REQUEST,
     "unauthorized": ocsp.OCSPResponseStatus.UNAUTHORIZED,

@@ -26,8 +26,8 @@ from cryptography.exceptions import InvalidSignature
 from services.ca import certified
 from services.ca.certified import UNREADABLE, Unreadable
 from services.ca.contradictions import Finding, Note, Observation, digests, of_leaf, of_serial
-from services.ca.hierarchy import spki
-from services.ca.issuance import serial_text
+from services.ca.serials import serial_text
+from services.ca.signing_keys import spki
 from services.rfc6962 import structures
 from services.rfc6962.structures import PrecertEntry, SignedEntry, StructureError, X509Entry
 from services.rfc6962.verifier import LogVerifier, SignatureRefused

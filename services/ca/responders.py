@@ -12,17 +12,21 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Final, cast
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, mldsa
 
-from services.ca import keys, ocsp
-from services.ca.hierarchy import Issuer, SigningKey
-from services.ca.issuance import new_serial, serial_text
+from services.ca import ocsp
+from services.ca.expiry import Item
+from services.ca.hierarchy import Issuer
+from services.ca.keyring import generate
 from services.ca.ocsp import Responder
 from services.ca.profile import Validity
+from services.ca.serials import new_serial, serial_text
+from services.ca.signing_keys import SigningKey
 from services.ca.status_storage import ResponderReservation, StatusStorage
 from services.ca.surroundings import Surroundings
 from services.errors import Unavailable
@@ -52,7 +56,15 @@ class Responders:
         self._lifetime = lifetime
         self._backdate = around.backdate
         self._current: dict[str, Responder] = {}
-        self._making: dict[str, asyncio.Lock] = {name: asyncio.Lock() for name in issuers}
+        self._making: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    def items(self) -> list[Item]:
+        """The responders' certificates, as something that ends."""
+        return [Item.of_certificate("responder", one.certificate) for one in self._current.values()]
+
+    def speak_for(self, issuers: Mapping[str, Issuer]) -> None:
+        """Have a responder for each of these issuers from now on."""
+        self._issuers = issuers
 
     async def get(self, issuer: str) -> Responder:
         """The responder of an issuer. Raises StorageUnavailable, or Unavailable when the issuer is not valid now."""
@@ -111,4 +123,4 @@ def _key_like(key: object) -> SigningKey:
     for kind in _POST_QUANTUM:
         if isinstance(key, kind):
             return cast(SigningKey, kind.generate())
-    return keys.generate("ed25519" if isinstance(key, ed25519.Ed25519PrivateKey) else "p256")
+    return generate("ed25519" if isinstance(key, ed25519.Ed25519PrivateKey) else "p256")

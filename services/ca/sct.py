@@ -89,9 +89,9 @@ def parse_sct(octets: bytes) -> Sct:
 
 def encode_list(scts: Sequence[bytes]) -> bytes:
     """A SignedCertificateTimestampList of at least one timestamp (section 3.3). Raises SctError."""
-    content = b"".join(len(one).to_bytes(2, "big") + one for one in scts if 0 < len(one) <= MAX_LIST_OCTETS)
-    if not scts or len(content) > MAX_LIST_OCTETS or not all(scts):
+    if not scts or not all(scts) or sum(2 + len(one) for one in scts) > MAX_LIST_OCTETS:
         raise SctError("a list of timestamps that is empty or too long")
+    content = b"".join(len(one).to_bytes(2, "big") + one for one in scts)
     return len(content).to_bytes(2, "big") + content
 
 

@@ -27,24 +27,28 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, ParamSpec, TypeVar
 
+from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from config.profile_schema import HierarchyKind
 from monitoring.metrics import Histogram
 from services.ca import hierarchy, issuance, keys, listing, trial
 from services.ca.certification import Certified, Certifier, Draft, Objection
+from services.ca.expiry import Item
 from services.ca.findings import Finding
-from services.ca.hierarchy import Issuer
+from services.ca.hierarchy import Hierarchy, Issuer, Root
 from services.ca.installation import Installation
-from services.ca.issuance import Decision, new_serial, parse_serial, serial_text
+from services.ca.issuance import Decision
 from services.ca.messages import (
     Certificate,
     CertificatePage,
     CertificateStatus,
+    ExpiryKind,
     GetCertificate,
     GetRoots,
     IssueRequest,
@@ -55,6 +59,7 @@ from services.ca.messages import (
 from services.ca.metrics import AuthorityMetrics
 from services.ca.profile import IssuerNotValid
 from services.ca.rules import Rules
+from services.ca.serials import new_serial, parse_serial, serial_text
 from services.ca.storage import Issued, Reservation
 from services.ca.transparency import LogFault, TransparencyLog
 from services.errors import Internal, ProbeFailed, Unavailable
@@ -86,21 +91,33 @@ class CertificateAuthority:
         self._log = log
         self._now = now
         self._random_octets = random_octets
-        self._issuers: dict[HierarchyKind, Issuer] = {"classical": self._hierarchy.issuer}
-        self._certifiers = {kind: Certifier(issuer) for kind, issuer in self._issuers.items()}
-        self._chains = {
-            serial_text(issuer.certificate.serial_number): [keys.pem(one).decode("ascii") for one in issuer.chain]
-            for issuer in self._issuers.values()
-        }
-        self._roots = Roots(certificates=[keys.pem(self._hierarchy.root).decode("ascii")])
+        self._issuers: Mapping[HierarchyKind, Issuer]
+        self._certifiers: Mapping[HierarchyKind, Certifier]
+        self._issue_with(self._hierarchy)
         self._unfinished = 0
         self._quarantined = 0
         self._finishing: set[asyncio.Task[Any]] = set()
 
+    @property
+    def hierarchy(self) -> Hierarchy:
+        """All roots and issuers, as they are now."""
+        return self._hierarchy
+
+    def adopt(self, hierarchy: Hierarchy) -> None:
+        """Issue with this hierarchy from now on. What is in flight is finished with the issuer that it began with."""
+        self._issue_with(hierarchy)
+        self._metrics.show_expiry(hierarchy, self._now())
+        self._transparency.accept(hierarchy.anchors())
+
+    def _issue_with(self, hierarchy: Hierarchy) -> None:
+        self._hierarchy = hierarchy
+        self._issuers = {kind: hierarchy.active(kind) for kind in hierarchy.kinds}
+        self._certifiers = {kind: Certifier(issuer) for kind, issuer in self._issuers.items()}
+
     async def start(self) -> None:
         """Try every profile, show the state that was found. Raises ConfigurationError for a profile that cannot be."""
         trial.try_profiles(self._rules, self._issuers)
-        self._metrics.show_expiry(self._hierarchy)
+        self._metrics.show_expiry(self._hierarchy, self._now())
         self._count_unfinished(await self._storage.unfinished())
         if self._unfinished:
             self._log.info("serial numbers are on record without a certificate", count=self._unfinished)
@@ -132,7 +149,7 @@ class CertificateAuthority:
             self._log.info("refused", reason=str(refusal), requester=request.requester)
             raise
         except IssuerNotValid as error:
-            raise Unavailable(self._issuer_trouble() or str(error)) from error
+            raise Unavailable(self._trouble() or str(error)) from error
 
     def _draft(self, certifier: Certifier, decision: Decision) -> Draft:
         """What is to be signed, when the lint has nothing to say of it."""
@@ -242,18 +259,26 @@ class CertificateAuthority:
     async def roots(self, _request: GetRoots, _call: Call) -> Roots:
         """The trust anchors."""
         with self._metrics.query("roots"):
-            return self._roots
+            return Roots(certificates=[*map(_pem, self._hierarchy.trusted())])
+
+    def items(self) -> Iterable[Item]:
+        """The authority's own certificates, for the expiry radar: those in use are to be rotated in time."""
+        for root in self._hierarchy.roots.values():
+            yield _item("root", root)
+        for issuer in self._hierarchy.issuers.values():
+            yield _item("intermediate", issuer)
 
     async def probe(self) -> None:
         """Issue nothing, but do all that issuing needs: a valid issuer, a signature that verifies, a durable write, a
         log that answers.
         """
-        if trouble := self._issuer_trouble():
+        if trouble := self._trouble():
             raise ProbeFailed("environment", trouble)
-        try:
-            hierarchy.prove(self._hierarchy.issuer)
-        except InvalidSignature:
-            raise ProbeFailed("own", "a signature by the intermediate key does not verify") from None
+        for issuer in self._issuers.values():
+            try:
+                hierarchy.prove(issuer)
+            except InvalidSignature:
+                raise ProbeFailed("own", "a signature by the intermediate key does not verify") from None
         await self._storage.probe()
         await self._transparency.probe()
 
@@ -270,7 +295,7 @@ class CertificateAuthority:
     def _reservation(self, decision: Decision) -> Reservation:
         return Reservation(
             serial=serial_text(decision.serial),
-            issuer=serial_text(decision.issuer.certificate.serial_number),
+            issuer=decision.issuer.id,
             profile=decision.profile.name,
             subject=decision.subject.rfc4514_string(),
             names=tuple(name.text for name in decision.names),
@@ -284,7 +309,7 @@ class CertificateAuthority:
         return Certificate(
             serial=issued.serial,
             certificate=ssl.DER_cert_to_PEM_cert(issued.certificate),
-            chain=self._chains.get(issued.issuer, []),
+            chain=[*self._chain(issued.issuer)],
             not_before=issued.not_before,
             not_after=issued.not_after,
             profile=issued.profile,
@@ -300,6 +325,10 @@ class CertificateAuthority:
         if issued.revoked_at is not None:
             return "revoked"
         return "valid" if self._now() <= issued.not_after else "expired"
+
+    def _chain(self, issuer_id: str) -> Iterable[str]:
+        issuer = self._hierarchy.issuers.get(issuer_id)
+        return () if issuer is None else map(_pem, issuer.chain_at(self._now()))
 
     async def _finish(self, work: Coroutine[Any, Any, T]) -> T:
         """Do the work to its end, whether or not the caller still waits for it."""
@@ -323,17 +352,28 @@ class CertificateAuthority:
         self._unfinished = count
         self._metrics.unfinished.set(count)
 
-    def _issuer_trouble(self) -> str | None:
-        """Why the intermediate cannot issue now, in the operator's terms."""
-        validity, now = self._hierarchy.issuer.validity, self._now()
+    def _trouble(self) -> str | None:
+        return next(filter(None, map(self._issuer_trouble, self._issuers.values())), None)
+
+    def _issuer_trouble(self, issuer: Issuer) -> str | None:
+        """Why an intermediate cannot issue now, in the operator's terms."""
+        validity, now = issuer.validity, self._now()
         if now > validity.not_after:
-            return f"the intermediate certificate expired on {_date(validity.not_after)}: replace it"
+            return (
+                f"the intermediate certificate expired on {_date(validity.not_after)}: replace it with "
+                "`trustchain ca rotate intermediate`"
+            )
         if now < validity.not_before:
             return (
                 f"the intermediate certificate is valid from {_date(validity.not_before)} on, and the clock of this "
                 f"host says {_date(now)}: set the clock"
             )
         return None
+
+
+@lru_cache(maxsize=256)
+def _pem(certificate: x509.Certificate) -> str:
+    return keys.pem(certificate).decode("ascii")
 
 
 def _issued(reservation: Reservation, made: Certified, issued_at: int) -> Issued:
@@ -349,6 +389,13 @@ def _issued(reservation: Reservation, made: Certified, issued_at: int) -> Issued
         certificate=made.certificate,
         logged=made.logged,
     )
+
+
+def _item(kind: ExpiryKind, authority: Root | Issuer) -> Item:
+    if authority.state == "active":
+        return Item.of_certificate(kind, authority.certificate)
+    name = authority.certificate.subject.rfc4514_string()
+    return Item(kind=kind, name=name, not_after=authority.validity.not_after, serial=authority.id)
 
 
 def _date(unix_seconds: int) -> str:

@@ -3,49 +3,25 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Final
 
-from cryptography.hazmat.primitives.serialization import Encoding
-
-from config.problems import ConfigError
-from config.profile_files import load_profiles
-from config.schema import Settings
-from services.ca import crl_takeover, messages
-from services.ca.authorities import Authorities, authorities_of
-from services.ca.crl_files import CrlFiles
-from services.ca.crl_publication import CrlPublication, signings_of
-from services.ca.evidence_composer import EvidenceComposer, Sealer
-from services.ca.finding_register import FindingRegister
-from services.ca.follower import LogFollower
+from services.ca import assembly, ceremony_messages, messages
+from services.ca.assembly import unix_seconds
+from services.ca.authorities import authorities_of
+from services.ca.ceremonies import Ceremonies
+from services.ca.crl_publication import signings_of
 from services.ca.hierarchy import Hierarchy
 from services.ca.hold import IssuanceHold
-from services.ca.installation import open_installation
-from services.ca.issuance import serial_text
-from services.ca.journal import Comparisons, Journal
-from services.ca.messages import OcspQuery
+from services.ca.installation import hierarchy_files, open_installation
+from services.ca.inventory import Inventory
 from services.ca.metrics import AuthorityMetrics
 from services.ca.reconciler import Reconciler
-from services.ca.reconciler_metrics import ReconcilerMetrics
-from services.ca.responders import Responders
-from services.ca.rules import Rules
 from services.ca.server import CertificateAuthority
 from services.ca.status import CertificateStatusService
-from services.ca.status_metrics import StatusMetrics
-from services.ca.status_storage import StatusStorage
-from services.ca.storage import Storage
-from services.ca.surroundings import Surroundings
-from services.ca.sweeper import Sweeper
-from services.ca.transparency import TransparencyLog
-from services.errors import ConfigurationError
-from services.rpc_server import Call, Handler, Server
+from services.rpc_server import Handler, Server
 from services.worker import Worker
 
 LISTENER: Final = "rpc"
-LOG_ACCEPTED: Final = "accept-log"  # the operator's word that the log is to be taken as it is
-LOG_SHARE: Final = 0.5  # of the time for a probe: so that a log that hangs is found out before the probe is too late
 
 
 class CaService:
@@ -55,11 +31,15 @@ class CaService:
         self,
         authority: CertificateAuthority,
         status: CertificateStatusService,
+        ceremonies: Ceremonies,
+        inventory: Inventory,
         reconciler: Reconciler,
         server: Server,
     ) -> None:
         self._authority = authority
         self._status = status
+        self._ceremonies = ceremonies
+        self._inventory = inventory
         self._reconciler = reconciler
         self._server = server
 
@@ -71,6 +51,7 @@ class CaService:
     async def drain(self) -> None:
         """Accept no more calls, answer those in flight, and get what was begun on record."""
         await self._server.drain()
+        await self._ceremonies.finish()
         await self._reconciler.close()
         await self._authority.finish()
         await self._status.finish()
@@ -78,38 +59,39 @@ class CaService:
     async def close(self) -> None:
         """Close the record."""
         self._server.close()
+        await self._inventory.close()
         await self._authority.close()
 
 
 async def build(worker: Worker) -> CaService:
     """Open the authority, or create it, and answer calls. Raises ConfigurationError and StorageUnavailable."""
-    rules = rules_of(worker.settings)
-    installation = await open_installation(worker.settings, unix_seconds, worker.log)
-    roots = [installation.hierarchy.root.public_bytes(Encoding.DER)]
-    probe_seconds = worker.probe_timeout * LOG_SHARE
+    settings = worker.settings
+    rules, hold = assembly.rules_of(settings), IssuanceHold()
     metrics = AuthorityMetrics(worker.metrics, rules.profiles)
-    hold = IssuanceHold()
+    files = hierarchy_files(settings, assembly.keyring_of(worker))
+    installation = await open_installation(settings, unix_seconds, worker.log, files)
     authority = CertificateAuthority(
         installation=installation,
         rules=rules,
-        transparency=TransparencyLog(worker.peer("ct"), roots, worker.log, unix_milliseconds, probe_seconds, hold),
+        transparency=assembly.transparency_log(worker, installation.hierarchy, hold),
         metrics=metrics,
         log=worker.log,
         now=unix_seconds,
         random_octets=os.urandom,
     )
     await authority.start()
-    authorities = authorities_of(installation.hierarchy, worker.settings.ca.crl_partitions)
-    status = await open_status(worker, authorities, installation.storage.status(), metrics.counting_refusals)
-    reconciler = await open_reconciler(worker, authorities, installation.storage, status, rules, hold)
-    composer = EvidenceComposer(
-        storage=installation.storage,
-        sealer=lambda name: _sealer(installation.hierarchy, name),
-        peer=worker.peer("ct"),
-        answer=status.ocsp,
-        counting_refusals=metrics.counting_refusals,
-        now=unix_seconds,
-    )
+    status = await assembly.open_status(worker, installation, metrics.counting_refusals)
+
+    def adopt(hierarchy: Hierarchy) -> None:
+        # Status first: whatever a new issuer certifies points to lists and answers that have to be there.
+        authorities = authorities_of(hierarchy, settings.ca.crl_partitions)
+        status.adopt(authorities, signings_of(authorities, settings))
+        authority.adopt(hierarchy)
+
+    ceremonies = Ceremonies(settings, installation.hierarchy, files, (adopt,), worker.log, unix_seconds)
+    inventory = assembly.inventory_of(worker, installation.storage, (authority.items, status.items))
+    reconciler = await assembly.open_reconciler(worker, installation.storage, status, rules, hold)
+    composer = assembly.composer_of(worker, installation.storage, authority, status, metrics)
     handlers: dict[str, Handler] = {
         "issue": authority.issue,
         "get": authority.get,
@@ -119,94 +101,14 @@ async def build(worker: Worker) -> CaService:
         "crl": status.crl,
         "ocsp": status.ocsp,
         "issuer_certificate": status.issuer_certificate,
+        "inventory": inventory.inventory,
+        "expiry": inventory.expiry,
         "evidence": composer.evidence,
         "findings": reconciler.findings,
+        **{name: getattr(ceremonies, name) for name in ceremony_messages.METHODS},
     }
-    methods = {name: (request, handlers[name]) for name, (request, _) in messages.METHODS.items()}
-    server = Server(worker.sockets[LISTENER], methods)
+    known = {**messages.METHODS, **ceremony_messages.METHODS}
+    server = Server(worker.sockets[LISTENER], {name: (asked, handlers[name]) for name, (asked, _) in known.items()})
     server.start()
-    return CaService(authority, status, reconciler, server)
-
-
-async def open_status(
-    worker: Worker,
-    authorities: Authorities,
-    storage: StatusStorage,
-    counting_refusals: Callable[[], AbstractContextManager[None]],
-) -> CertificateStatusService:
-    """Bring record and published lists together, and keep status from now on. Raises StorageUnavailable."""
-    settings = worker.settings
-    around = Surroundings(
-        metrics=StatusMetrics(worker.metrics),
-        log=worker.log,
-        now=unix_seconds,
-        random_octets=os.urandom,
-        backdate=settings.ca.backdate,
-    )
-    files = CrlFiles(settings.paths.ca_dir / "crl")
-    publication = CrlPublication(
-        signings=signings_of(authorities, settings), storage=storage, files=files, around=around
-    )
-    await crl_takeover.restore(files, authorities, storage, publication, around)
-    lifetime = settings.ca.ocsp_validity
-    status = CertificateStatusService(
-        authorities=authorities,
-        storage=storage,
-        publication=publication,
-        responders=Responders(issuers=authorities.issuers, storage=storage, around=around, lifetime=lifetime),
-        around=around,
-        counting_refusals=counting_refusals,
-        answer_lifetime=lifetime,
-    )
-    await status.start()
-    return status
-
-
-async def open_reconciler(
-    worker: Worker,
-    authorities: Authorities,
-    storage: Storage,
-    status: CertificateStatusService,
-    rules: Rules,
-    hold: IssuanceHold,
-) -> Reconciler:
-    """Compare record and log from now on. Raises StorageUnavailable."""
-
-    async def answer(request: bytes) -> bytes:
-        return (await status.ocsp(OcspQuery(request=request), Call("ocsp", 2**63, ""))).der
-
-    kept, metrics, journal = storage.reconciliation(), ReconcilerMetrics(worker.metrics), Journal(worker.peer("ct"))
-    register = FindingRegister(kept, metrics, worker.log, unix_seconds)
-    unlogged = [name for name, profile in rules.profiles.items() if not profile.transparency]
-    comparisons = Comparisons(journal, kept, authorities.certificates, unlogged)
-    follower = LogFollower(kept, journal, comparisons, register, hold, metrics, worker.log)
-    sweeper = Sweeper(kept, storage.status(), journal, comparisons, register, answer, unix_seconds)
-    reconciler = Reconciler(kept, follower, sweeper, register, hold, metrics, worker.log)
-    await reconciler.start(worker.settings.paths.ca_dir / LOG_ACCEPTED, unix_seconds())
-    return reconciler
-
-
-def _sealer(hierarchy: Hierarchy, name: str) -> Sealer | None:
-    issuer = hierarchy.issuer
-    if serial_text(issuer.certificate.serial_number) != name:
-        return None
-    return Sealer(issuer.private_key, (*issuer.chain, hierarchy.root))
-
-
-def rules_of(settings: Settings) -> Rules:
-    """What settings and profiles let the authority issue. Raises ConfigurationError with everything that is wrong."""
-    try:
-        documents = load_profiles(settings)
-    except ConfigError as error:
-        raise ConfigurationError(f"the certificate profiles cannot be used: {error}") from error
-    return Rules.of(settings, documents)
-
-
-def unix_milliseconds() -> int:
-    """The clock that timestamps go by: the same, in milliseconds."""
-    return time.time_ns() // 1_000_000
-
-
-def unix_seconds() -> int:
-    """The clock that certificates go by: the wall clock of the host, whole seconds since the Unix epoch."""
-    return int(time.time())
+    inventory.start()
+    return CaService(authority, status, ceremonies, inventory, reconciler, server)

@@ -9,7 +9,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, padding, rsa
 
-from services.ca.hierarchy import SigningKey
+from services.ca.signing_keys import SigningKey
 
 _WITHOUT_DIGEST = (
     ed25519.Ed25519PublicKey,

@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, padding, rsa
 
 from services.ca import der
-from services.ca.hierarchy import SigningKey, signing_hash
+from services.ca.signing_keys import SigningKey, signing_hash
 
 _KEY_TYPES: Final[tuple[ABCMeta, ...]] = (
     ec.EllipticCurvePrivateKey,

@@ -21,16 +21,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any, Final
 
+from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 
 from services.ca import ocsp, revocation
 from services.ca.authorities import Authorities
-from services.ca.crl_publication import CrlPublication
-from services.ca.issuance import parse_serial, serial_text
+from services.ca.crl_publication import CrlPublication, Signing
+from services.ca.expiry import Item
 from services.ca.messages import (
     MAX_CRL_PART_OCTETS,
     CrlDocument,
@@ -47,6 +48,7 @@ from services.ca.ocsp import Answer, CertId, Failure, IssuerHashes, Outcome, Res
 from services.ca.ocsp_cache import AnswerCache
 from services.ca.responders import Responders
 from services.ca.revocation import Revocable, Revocation
+from services.ca.serials import parse_serial, serial_text
 from services.ca.status_storage import StatusStorage
 from services.ca.surroundings import Surroundings
 from services.errors import ProbeCause, ProbeFailed, StorageUnavailable, Unavailable
@@ -74,7 +76,7 @@ class CertificateStatusService:
         counting_refusals: Callable[[], AbstractContextManager[None]],
         answer_lifetime: int,
     ) -> None:
-        self._authorities = authorities
+        self._authorities: Authorities
         self._storage = storage
         self._publication = publication
         self._responders = responders
@@ -85,12 +87,25 @@ class CertificateStatusService:
         self._counting_refusals = counting_refusals
         self._answer_lifetime = answer_lifetime
         self._cache = AnswerCache()
-        self._named: dict[IssuerHashes, tuple[str, ...]] = {}
+        self._named: dict[IssuerHashes, tuple[str, ...]]
+        self._know(authorities)
+        self._due = asyncio.Event()
+        self._revoking: set[asyncio.Task[Any]] = set()
+        self._background: asyncio.Task[None] | None = None
+
+    def adopt(self, authorities: Authorities, signings: Mapping[str, Signing]) -> None:
+        """Answer for these authorities from now on; the lists of new ones are signed at once."""
+        self._know(authorities)
+        self._publication.sign_with(signings)
+        self._responders.speak_for(authorities.issuers)
+        self._due.set()
+
+    def _know(self, authorities: Authorities) -> None:
+        self._authorities = authorities
+        self._named = {}
         for name, issuer in authorities.issuers.items():
             for hashes in ocsp.hashes_of(issuer.certificate):
                 self._named[hashes] = (*self._named.get(hashes, ()), name)
-        self._revoking: set[asyncio.Task[Any]] = set()
-        self._background: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Sign the lists that are due, and go on doing so. What a full disk prevents is done later."""
@@ -138,6 +153,14 @@ class CertificateStatusService:
             if certificate is None:
                 raise Refusal("not-found", "issuer", "there is no issuer with this serial number")
             return IssuerCertificate(der=certificate.public_bytes(serialization.Encoding.DER))
+
+    def certificates(self) -> Mapping[str, x509.Certificate]:
+        """The certificates of all authorities by name, as they are now."""
+        return self._authorities.certificates()
+
+    def items(self) -> list[Item]:
+        """Lists and responders, for the expiry radar."""
+        return [*self._publication.items(), *self._responders.items()]
 
     async def probe(self) -> None:
         """No list may be overdue, and an OCSP answer must verify. Raises ProbeFailed, StorageUnavailable."""
@@ -220,10 +243,13 @@ class CertificateStatusService:
             return "try_later", _failure("try_later")
 
     def _issuers_named(self, asked: CertId) -> tuple[str, ...]:
-        named = self._named.get(IssuerHashes(asked.digest, asked.issuer_name_hash, asked.issuer_key_hash))
-        if named is None:
-            raise Unanswerable("unauthorized", "its issuer is not here")
-        return named
+        """The issuers with this name and key, the one that signs last: it has to be valid."""
+        named = self._named.get(IssuerHashes(asked.digest, asked.issuer_name_hash, asked.issuer_key_hash), ())
+        now = self._now()
+        signing = [name for name in named if self._authorities.issuers[name].validity.covers(now)]
+        if not signing:
+            raise Unanswerable("unauthorized", "its issuer is not here, or not valid now")
+        return (*(name for name in named if name != signing[-1]), signing[-1])
 
     async def _signed(self, asked: CertId, issuers: tuple[str, ...]) -> tuple[Outcome, Answer]:
         responder = await self._responders.get(issuers[-1])
@@ -264,7 +290,9 @@ class CertificateStatusService:
             except Exception as error:  # noqa: BLE001 - tried again; the probe judges what comes of it
                 self._log.error("status is not kept up to date", exc_info=error)
             troubled = self._publication.trouble() is not None
-            await asyncio.sleep(RETRY_SECONDS if troubled else ROUND_SECONDS)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._due.wait(), RETRY_SECONDS if troubled else ROUND_SECONDS)
+            self._due.clear()
 
     async def _renew_lists(self, newest: Mapping[tuple[str, int], int]) -> None:
         wanted = self._authorities.lists_at(self._now())

@@ -20,9 +20,9 @@ from cryptography.exceptions import InvalidSignature
 from services.ca import crl, ocsp
 from services.ca.contradictions import Finding, Note, Observation, digests, of_serial
 from services.ca.crl import Entry, UnreadableCrl
-from services.ca.issuance import serial_text
 from services.ca.messages import RevocationReason
 from services.ca.ocsp import CertId, Status
+from services.ca.serials import serial_text
 
 
 @dataclass(frozen=True, slots=True)

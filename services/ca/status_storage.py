@@ -72,7 +72,7 @@ class OnRecord:
 
 @dataclass(frozen=True, slots=True)
 class ListContents:
-    """What a list has to say, and the newest revocation of its partition that was looked at."""
+    """What a list has to say, and the newest revocation of all that was on record when it was read."""
 
     entries: tuple[Entry, ...]
     covered: int
@@ -207,13 +207,11 @@ def _status(connection: sqlite3.Connection, issuers: Sequence[str], serial: str)
 def _contents(connection: sqlite3.Connection, key: ListKey, since: int) -> ListContents:
     rows = connection.execute(
         "SELECT serial, revoked_at, reason FROM revocations "
-        "WHERE issuer = ? AND partition = ? AND max(not_after, revoked_at) >= ? ORDER BY id",
+        "WHERE issuer = ? AND partition = ? AND max(not_after, revoked_at) >= ?",
         (*key, since),
     ).fetchall()
     entries = tuple(Entry(int(serial, 16), revoked_at, reason) for serial, revoked_at, reason in rows)
-    (covered,) = connection.execute(
-        "SELECT coalesce(max(id), 0) FROM revocations WHERE issuer = ? AND partition = ?", key
-    ).fetchone()
+    (covered,) = connection.execute("SELECT coalesce(max(id), 0) FROM revocations").fetchone()
     return ListContents(entries, int(covered))
 
 

@@ -11,7 +11,8 @@ Rules:
 - What a lint objected to after it was signed is kept as `quarantined`, with all that was signed and the findings. It is
   given to nobody, and stays.
 - Names are stored in lower case and only with the certificate: the lists see nothing but what was issued.
-- Lists walk an index from where the last page ended (`listing.py`).
+- Lists walk an index from where the last page ended (`listing.py`). What is counted is counted by triggers
+  (`inventory_storage.py`).
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from services.ca import listing, reconciliation_storage, status_storage
+from services.ca import inventory_storage, listing, reconciliation_storage, status_storage
 from services.ca.certification import Logged, Quarantined
+from services.ca.inventory_storage import InventoryStorage
 from services.ca.listing import Position, Query
 from services.ca.messages import RevocationReason
 from services.ca.reconciliation_storage import ReconciliationStorage
@@ -62,8 +64,8 @@ MIGRATIONS: Final = (
     CREATE INDEX issued_by_profile ON certificates (profile, id) WHERE state = 'issued';
     CREATE INDEX reserved ON certificates (id) WHERE state = 'reserved';
     """,
-    # 2: precertificates, timestamps and what was found wrong. SQLite cannot change a CHECK: the rows move, and those
-    # that refer to them.
+    # 2: precertificates, timestamps, and what was found wrong. SQLite cannot change a CHECK, so the rows move, and with
+    # them those that refer to them.
     """
     CREATE TABLE certificates_2 (
         id INTEGER PRIMARY KEY,
@@ -108,6 +110,7 @@ MIGRATIONS: Final = (
     CREATE INDEX quarantined ON certificates (id) WHERE state = 'quarantined';
     """,
     status_storage.MIGRATION,
+    inventory_storage.MIGRATION,
     reconciliation_storage.MIGRATION,
 )
 
@@ -205,6 +208,10 @@ class Storage:
         """What the reconciler keeps, in the same database."""
         return ReconciliationStorage(self._database)
 
+    def inventory(self) -> InventoryStorage:
+        """What is counted about the record, in the same database."""
+        return InventoryStorage(self._database)
+
     async def probe(self) -> None:
         """One small durable write. Raises StorageUnavailable or DatabaseCorrupt."""
         await self._database.probe()
@@ -251,8 +258,7 @@ def _store(connection: sqlite3.Connection, row: int, certificate: bytes, issued_
     ).fetchone()
     if changed is None:
         raise ValueError(f"row {row} is not reserved")
-    lowered = {name.lower() for name in _names_of(changed[0])}
-    connection.executemany("INSERT INTO names (name, id) VALUES (?, ?)", [(name, row) for name in sorted(lowered)])
+    inventory_storage.add_names(connection, row, _names_of(changed[0]))
 
 
 def _quarantine(connection: sqlite3.Connection, row: int, quarantined: Quarantined) -> None:
@@ -285,22 +291,22 @@ def _get(connection: sqlite3.Connection, serial: str) -> Issued | None:
 def _page(connection: sqlite3.Connection, query: Query, limit: int) -> Page:
     """Walk until the page is full, by number or by weight, or until enough rows were looked at for one page."""
     rows = connection.execute(
-        f"SELECT {query.row}, c.state = 'issued' AND {query.matches}, {_COLUMNS} FROM {query.walked}",  # noqa: S608 - constants
+        f"SELECT {query.key}, {query.row}, c.state = 'issued' AND {query.matches}, {_COLUMNS} FROM {query.walked}",  # noqa: S608 - constants
         query.parameters,
     )
     found: list[Issued] = []
     room = MAX_PAGE_OCTETS
     examined = 0
     last = Position(0, 0)
-    for row, matches, *columns in rows:
-        if matches:
+    for key, row, matches, *columns in rows:
+        if matches and (query.domain is None or query.answers(key, _names_of(columns[4]))):
             issued = _issued(columns)
             room -= issued.weight
             if len(found) == limit or (found and room < 0):
                 return Page(tuple(found), listing.next_cursor(query.order, last))
             found.append(issued)
         examined += 1
-        last = Position(columns[6], row)
+        last = Position(key, row)
     more = examined == query.parameters["examined"]
     return Page(tuple(found), listing.next_cursor(query.order, last) if more else None)
 

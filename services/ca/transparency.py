@@ -77,6 +77,11 @@ class TransparencyLog:
         self._doubtful = False
         self._introducing: asyncio.Task[None] | None = None
 
+    def accept(self, roots: Sequence[bytes]) -> None:
+        """Register these roots, too: before anything else is logged, the log is introduced to them."""
+        self._roots = AcceptRoots(certificates=list(roots))
+        self._doubtful = True
+
     def start(self) -> None:
         """Begin to introduce this authority to the log, until that has succeeded."""
         self._introducing = asyncio.get_running_loop().create_task(self._keep_introducing())

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Final, get_args
 
 from monitoring.metrics import Metrics, Timing, counter, gauge, histogram, operation
-from services.ct.messages import METHODS, EntryType, Refusal, RefusalKind
+from services.ct.messages import METHODS, Refusal, RefusalKind
 from services.rfc6962.verifier import TreeHead
 
 QUERIES: Final = tuple(method for method in METHODS if method != "add")
@@ -20,7 +20,7 @@ STEPS: Final = ("commit", "publish")
 FAMILIES: Final = (
     *operation("trustchain_ct_requests", "Submissions to the log"),
     *operation("trustchain_ct_queries", "Questions to the log", labels={"method": QUERIES}),
-    counter("trustchain_ct_entries_total", "Entries taken into the tree.", labels={"type": get_args(EntryType)}),
+    counter("trustchain_ct_entries_total", "Entries taken into the tree."),
     counter("trustchain_ct_duplicates_total", "Submissions of what was in the tree, or on its way, already."),
     counter("trustchain_ct_refusals_total", "Requests refused, by reason.", labels={"kind": get_args(RefusalKind)}),
     histogram("trustchain_ct_batch_entries", "Entries in one commit.", unit=""),
@@ -41,9 +41,7 @@ class LogMetrics:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self.entries = {
-            name: metrics.counter("trustchain_ct_entries_total", type=name).inc for name in get_args(EntryType)
-        }
+        self._entries = metrics.counter("trustchain_ct_entries_total").inc
         self.duplicate = metrics.counter("trustchain_ct_duplicates_total").inc
         self.roots = metrics.gauge("trustchain_ct_accepted_roots")
         self._refused = {
@@ -64,6 +62,7 @@ class LogMetrics:
 
     def committed(self, entries: int, elapsed_ns: int) -> None:
         """A batch is durable."""
+        self._entries(entries)
         self._batch.record(entries)
         self._steps["commit"].record(elapsed_ns)
 

@@ -58,6 +58,7 @@ class Sequencer:
         self._waiting: dict[bytes, _Waiting] = {}
         self._running: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._is_failing = False
         self.trouble: Exception | None = None
 
     def start(self) -> None:
@@ -119,6 +120,7 @@ class Sequencer:
                 if not self._waiting:
                     return
             else:
+                self._is_failing = False
                 for waiting in batch:
                     waiting.place.set_result(places[waiting.submission.identity])
                     del self._waiting[waiting.submission.identity]
@@ -152,7 +154,9 @@ class Sequencer:
     def _failed(self, error: Exception) -> Exception:
         """What those who wait are told; what ends sequencing is kept."""
         if isinstance(error, StorageUnavailable | Overloaded):
-            self._log.warning("a batch was not taken in", error=str(error))
+            if not self._is_failing:  # once, not each second until there is room
+                self._log.warning("the log cannot be written now", error=str(error))
+            self._is_failing = True
             return error
         if isinstance(error, TreeFull):
             self._log.critical("the log is full", error=str(error))

@@ -221,7 +221,10 @@ class LogStorage:
         """The entries of this data tile, as far as the tree goes, each a TileLeaf. Raises LogDamaged."""
         first, size = tile << HEIGHT, self.committed.head.size
         if size < first + WIDTH or TilePlace(0, tile) in self.tiles.unpublished:
-            return self._database.lookup(lambda connection: rows(connection, first, first + WIDTH))
+            found = self._database.lookup(lambda connection: rows(connection, first, first + WIDTH))
+            if found:
+                return found
+            # The writer has just put them into their tile, and this loop has not heard of it yet.
         known = self.tiles.entries(tile)
         if known is None:
             hashes = self.tiles.tile(TilePlace(0, tile))

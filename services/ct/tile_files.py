@@ -92,13 +92,14 @@ class TileFiles:
         last = needed if possible is None else possible
         for first in range(0, last + 1, _IN_DIRECTORY):
             directory = (self.directory / Place(level, first).path).parent
-            names = set(os.listdir(directory)) if directory.is_dir() else set()
-            for index in range(first, first + _IN_DIRECTORY):
-                there = f"{index % _IN_DIRECTORY:03d}" in names
-                if index < needed and not there:
+            names = os.listdir(directory) if directory.is_dir() else []
+            there = {first + int(name) for name in names if len(name) == 3 and name.isdecimal()}
+            for index in range(first, min(needed, first + _IN_DIRECTORY)):
+                if index not in there:
                     path = self.directory / Place(level, index).path
                     raise LogDamaged(f"{path} is missing, a tile of the log. {_RESTORE}")
-                if possible is not None and index >= possible and there:
+            for index in sorted(there) if possible is not None else ():
+                if index >= last:
                     path = self.directory / Place(level, index).path
                     raise LogDamaged(
                         f"{path} belongs to a larger tree than {self.directory / 'log.db'} knows: that is an old copy. "

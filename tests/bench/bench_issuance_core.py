@@ -23,7 +23,6 @@ from pathlib import Path
 
 import structlog
 import uvloop
-
 from cryptography import x509
 
 from config.schema import KeyType

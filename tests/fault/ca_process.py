@@ -28,12 +28,13 @@ from cryptography.x509.oid import ExtensionOID
 from config.schema import Server, Settings
 from monitoring.metrics import Metrics
 from services.ca import keys, signing
+from services.ca.assembly import rules_of, unix_seconds
 from services.ca.certification import Logged
-from services.ca.hierarchy import SigningKey
 from services.ca.installation import open_installation
-from services.ca.issuance import serial_text
 from services.ca.metrics import families
-from services.ca.service import build, rules_of, unix_seconds
+from services.ca.serials import serial_text
+from services.ca.service import build
+from services.ca.signing_keys import SigningKey
 from services.ca.storage import Reservation, Storage
 from services.ca.transparency import TransparencyLog
 from services.ct.messages import SignedCertificateTimestamp
@@ -42,7 +43,7 @@ from services.worker import Worker
 STEPS = ("before-reserve", "after-reserve", "after-precertificate", "after-log", "after-certificate", "after-store")
 POISON = ExtensionOID.PRECERT_POISON
 # Every call by which the first start changes something, or makes a change durable, outside SQLite's own code.
-TOUCHING = ("open", "mkdir", "fchmod", "fsync", "rename", "replace", "link", "unlink", "rmdir", "ftruncate")
+TOUCHING = ("open", "mkdir", "fchmod", "fsync", "rename", "replace", "link", "unlink", "rmdir", "ftruncate", "pwrite")
 
 
 def die() -> NoReturn:
@@ -88,9 +89,9 @@ def watch_issuance(fate: Fate, signed: Path) -> None:
         return signed
 
     async def watched_add(
-        self: TransparencyLog, chain: Sequence[bytes], key_hash: bytes, logged: bytes, trace: str = ""
+        self: TransparencyLog, chain: Sequence[bytes], issuer_key_hash: bytes, logged: bytes, trace: str = ""
     ) -> SignedCertificateTimestamp:
-        promise = await add(self, chain, key_hash, logged, trace)
+        promise = await add(self, chain, issuer_key_hash, logged, trace)
         fate.reached("after-log")
         return promise
 
@@ -131,15 +132,15 @@ def first_starts(directory: Path) -> None:
     while died:
         number += 1
         shutil.rmtree(directory / "data", ignore_errors=True)
-        died = _in_a_fork(partial(_start, directory, dying_at=number)) == -signal.SIGKILL
+        died = in_a_fork(partial(_start, directory, dying_at=number)) == -signal.SIGKILL
         before = _hierarchy(directory)
-        _demand(_in_a_fork(partial(_start, directory)) == 0, f"the start after death {number} failed")
+        _demand(in_a_fork(partial(_start, directory)) == 0, f"the start after death {number} failed")
         after = _hierarchy(directory)
-        _demand(len(after) == 4, f"after death {number} the hierarchy has {sorted(after)}")
+        _demand(len(after) == 6, f"after death {number} the hierarchy has {sorted(after)}")
         _demand(before in ({}, after), f"after death {number} the next start changed the hierarchy")
         root = settings_in(directory).paths.root_certificate.read_bytes()
-        _demand(root == after["root.pem"], f"after death {number} the clients' root is another one")
-        left = [path.name for path in (directory / "data" / "ca").iterdir() if path.name.startswith(".")]
+        _demand(root in after.values(), f"after death {number} the clients' root is another one")
+        left = [path.name for path in (directory / "data" / "ca").rglob(".*")]
         _demand(not left, f"after death {number} {left} are left")
         _say(f"{number} {'kept' if before else 'began anew'}")
     _say(f"done {number - 1}")
@@ -147,7 +148,7 @@ def first_starts(directory: Path) -> None:
 
 def _start(directory: Path, dying_at: int | None = None) -> None:
     if dying_at is not None:
-        _die_at_call(dying_at)
+        die_at_call(dying_at)
 
     async def opened() -> None:
         installation = await open_installation(settings_in(directory), unix_seconds, structlog.stdlib.get_logger())
@@ -157,7 +158,7 @@ def _start(directory: Path, dying_at: int | None = None) -> None:
     asyncio.run(opened())
 
 
-def _die_at_call(number: int) -> None:
+def die_at_call(number: int) -> None:
     left = number
 
     def watched(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -175,11 +176,17 @@ def _die_at_call(number: int) -> None:
 
 
 def _hierarchy(directory: Path) -> dict[str, bytes]:
-    found = directory / "data" / "ca" / "hierarchy"
-    return {path.name: path.read_bytes() for path in found.iterdir()} if found.exists() else {}
+    """What is committed: the document and the authorities that it names, under whichever names they are yet."""
+    ca_dir = directory / "data" / "ca"
+    document = ca_dir / "hierarchy.json"
+    if not document.exists():
+        return {}
+    files = (path for path in (ca_dir / "authorities").rglob("*.pem"))
+    found = {f"{path.parent.name.removeprefix('.')}/{path.name}": path.read_bytes() for path in files}
+    return {"hierarchy.json": document.read_bytes(), **found}
 
 
-def _in_a_fork(run: Callable[[], None]) -> int:
+def in_a_fork(run: Callable[[], None]) -> int:
     """The exit status, negative for a signal. This process has no threads."""
     child = os.fork()
     if child == 0:

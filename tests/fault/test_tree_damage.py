@@ -15,7 +15,7 @@ from tests.rig.tree import Tree
 pytestmark = pytest.mark.fault
 
 _DATABASE = "certificates.db"
-_FILES = ("hierarchy/root.key", "hierarchy/intermediate.key", "hierarchy/intermediate.pem", _DATABASE)
+_FILES = ("root/key.pem", "intermediate/key.pem", "intermediate/certificate.pem", "hierarchy.json", _DATABASE)
 
 
 @pytest.mark.parametrize("name", _FILES)
@@ -26,6 +26,7 @@ def test_a_worker_that_finds_damage_fails_at_once_and_the_rest_goes_on(
     tree.start_healthy()
     serial = tree.issue(signing_request("damage.example.test")).json()["serial"]
     api = tree.worker_pid("api")
+    place = _place(tree, name)
     with _damaged(tree, name):
         kill(tree.worker_pid("ca"))
         eventually("ca is failed", lambda: tree.worker("ca")["state"] == "failed", within=15)
@@ -36,7 +37,7 @@ def test_a_worker_that_finds_damage_fails_at_once_and_the_rest_goes_on(
         assert tree.issue(signing_request("damage.example.test")).status in (503, 504)
         assert tree.worker("ca")["restarts"] == restarts, "a configuration error is restarted"
         assert tree.worker_pid("api") == api
-        assert name in tree.log, "the log names the file"
+        assert str(place) in tree.log, "the log names the file"
     # Repaired, as the operator is told to: everything is as it was.
     tree.run("start", "ca")
     tree.wait_healthy(within=15)
@@ -49,11 +50,12 @@ def test_a_tree_does_not_start_on_damage(new_tree: Callable[..., Tree], name: st
     tree.start_healthy()
     serial = tree.issue(signing_request("damage.example.test")).json()["serial"]
     assert tree.stop() == 0
+    place = _place(tree, name)
     with _damaged(tree, name):
         tree.start()
         assert tree.process is not None
         assert tree.process.wait(30) == 78, tree.log[-2000:]
-        assert name in tree.log, "the log names the file"
+        assert str(place) in tree.log, "the log names the file"
     tree.process = None
     tree.start_healthy()
     assert serial in tree.certificates()
@@ -63,7 +65,7 @@ def test_a_tree_does_not_start_on_damage(new_tree: Callable[..., Tree], name: st
 def _damaged(tree: Tree, name: str) -> Iterator[None]:
     """Overwrites the beginning of the file, and puts it back; what was there meanwhile must have stayed as it was."""
     directory = tree.data_dir / "ca"
-    path = directory / name
+    path = _place(tree, name)
     original = path.read_bytes()[:128]
     _overwrite(path, (b"damaged " * 16)[: len(original)])
     before = _hashes(directory, name)
@@ -71,6 +73,19 @@ def _damaged(tree: Tree, name: str) -> Iterator[None]:
     after = _hashes(directory, name)
     assert {path: after.get(path) for path in before} == before, "something was overwritten"
     _overwrite(path, original)
+
+
+def _place(tree: Tree, name: str) -> Path:
+    """Where a file is; those of an authority are named by its role here, and by its serial number there."""
+    directory = tree.data_dir / "ca"
+    role, _, file = name.rpartition("/")
+    if not role:
+        return directory / name
+    return next(
+        path
+        for path in directory.glob(f"authorities/*/{file}")
+        if (path.parent / "chain.pem").exists() == (role == "intermediate")
+    )
 
 
 def _overwrite(path: Path, start: bytes) -> None:

@@ -1,8 +1,7 @@
 """Whatever a client sends, parsing returns a value or raises a Problem, and nothing else."""
 
 import json
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -15,17 +14,18 @@ from services.api.parsing import (
     preferred_type,
     printable,
 )
-from services.api.problems import KINDS, Problem
+from services.api.problems import Problem
 from services.api.routes import (
     PEM_CHAIN,
+    ROUTES,
     CertificateQuery,
     CertificateRequest,
-    RouteTable,
     SerialPath,
 )
+from services.api.routing import RouteTable
+from tests.fuzz.outcomes import outcome, well_formed
 
-T = TypeVar("T")
-TABLE = RouteTable()
+TABLE = RouteTable(ROUTES)
 OFFERED = ("application/json", PEM_CHAIN)
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 JSON_VALUES = st.recursive(
@@ -36,23 +36,6 @@ JSON_VALUES = st.recursive(
 REQUESTS = st.fixed_dictionaries(
     {"csr": JSON_VALUES}, optional={"profile": JSON_VALUES, "validity_seconds": JSON_VALUES, "other": JSON_VALUES}
 )
-
-
-def well_formed(problem: Problem, body: bytes) -> None:
-    document = json.loads(problem.document("id"))
-    assert document["status"] == KINDS[problem.kind].status
-    assert document["detail"].isprintable()
-    assert problem.position is None or 0 <= problem.position <= len(body)
-    assert problem.field is None or problem.field.isprintable()
-    assert len(document["detail"]) < 400
-
-
-def outcome(attempt: Callable[[], T]) -> T | Problem:
-    """What `attempt` returns, or the problem that it raises; any other exception is a failure of the test."""
-    try:
-        return attempt()
-    except Problem as problem:
-        return problem
 
 
 def check_body(body: bytes) -> None:

@@ -1,7 +1,8 @@
-"""Damaged HTTP over real TLS: every connection is answered with less than 500 or closed, and the server stays well."""
+"""Damaged HTTP over TLS and without: every connection is answered with less than 500 or closed, the server is well."""
 
 import ssl
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,6 +20,15 @@ PIECES = (
     b"GET /v1/ca/roots HTTP/1.1\r\n",
     b"POST /v1/certificates HTTP/1.1\r\n",
     b"HEAD * HTTP/1.0\r\n",
+    b"POST /ct/v1/add-chain HTTP/1.1\r\n",
+    b"GET /ct/v1/get-entries?start=0&end=%d&start=%%zz HTTP/1.1\r\n" % 2**70,
+    b"GET /ct/tile/data/x001/../%2e%2e/000.p/1 HTTP/1.1\r\n",
+    b"GET /ocsp/MA%3D%3D//+/%zz HTTP/1.1\r\n",
+    b"GET http://a/crl/0a/0.crl?%ff HTTP/1.1\r\n",
+    b"POST /ocsp HTTP/1.1\r\n",
+    b"Content-Type: application/ocsp-request\r\n",
+    b'If-None-Match: W/"\xff", *, "\r\n',
+    b"Accept-Encoding: gzip;q=, *;q=0\r\n",
     b"CONNECT a:1 HTTP/1.1\r\n",
     b"OPTIONS https://a/v1/%zz?%ff=%00&limit=1 HTTP/1.1\r\n",
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
@@ -40,20 +50,28 @@ PIECES = (
 )
 
 
+LIMITS: dict[str, Any] = {
+    "unauthorized_rate": 1e5,
+    "unauthorized_burst": 100_000,
+    "public_rate": 1e5,
+    "public_burst": 100_000,
+}
+
+
 @pytest.fixture(scope="module")
 def api() -> Iterator[RunningApi]:
     directory = short_directory()
-    with RunningApi(directory, body_timeout=0.1, unauthorized_rate=1e5, unauthorized_burst=100_000) as running:
+    with RunningApi(directory, body_timeout=0.1, **LIMITS) as running:
         yield running
     remove_directory(directory)
 
 
-@given(st.lists(st.sampled_from((*PIECES, "token")) | st.binary(max_size=12), min_size=1, max_size=12))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_octets_on_a_connection(api: RunningApi, pieces: list[bytes | str]) -> None:
+@given(st.booleans(), st.lists(st.sampled_from((*PIECES, "token")) | st.binary(max_size=12), min_size=1, max_size=12))
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_octets_on_a_connection(api: RunningApi, tls: bool, pieces: list[bytes | str]) -> None:
     token = f"Authorization: Bearer {api.token}\r\n".encode()
     received = b""
-    with api.connect(timeout=0.05) as connection:
+    with api.connect(timeout=0.05) if tls else api.connect_plain(timeout=0.05) as connection:
         connection.sendall(b"".join(token if isinstance(piece, str) else piece for piece in pieces))
         try:
             while chunk := connection.recv(65536):

@@ -1,12 +1,10 @@
-"""A certificate authority for tests of its clients: real calls on a real socket, a tiny policy, faults on demand.
+"""A certificate authority for tests of its clients: a tiny policy, real certificates, revocation lists and OCSP.
 
 It keeps what it issued, so that a test can say that nothing was stored.
 """
 
-import asyncio
 import datetime as dt
 import secrets
-import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -14,19 +12,27 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509 import ocsp
 from cryptography.x509.oid import NameOID
 
 from services.ca.messages import (
+    MAX_CRL_PART_OCTETS,
     Certificate,
     CertificatePage,
+    CrlDocument,
     GetCertificate,
+    GetCrl,
+    GetIssuerCertificate,
     GetRoots,
+    IssuerCertificate,
     IssueRequest,
     ListCertificates,
+    OcspAnswer,
+    OcspQuery,
     Refusal,
     Roots,
 )
-from services.rpc_server import Call, Server
+from tests.integration.fake_service import FakeService
 
 _DAY = 86_400
 
@@ -68,63 +74,34 @@ def _pem(certificate: x509.Certificate) -> str:
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
-class FakeAuthority:
-    """Serves the socket `path`.
-
-    `fault` is raised, or called and awaited, before every answer; `issue_fault` is raised instead of issuing.
-    """
+class FakeAuthority(FakeService):
+    """Serves the socket `path`. `issue_fault` is raised instead of issuing; `crl_part` is the size of a CRL's parts."""
 
     def __init__(self, path: Path) -> None:
         self.root, root_key = _authority("Test Root", None)
         self.issuer, self.issuer_key = _authority("Test Issuer", (self.root, root_key))
         self.root_pem = _pem(self.root)
+        self.issuer_id = _hexadecimal(self.issuer.serial_number)
         self.issued: dict[str, Certificate] = {}
-        self.requests: list[object] = []
-        self.traces: list[str] = []
-        self.fault: Any = None
+        self.revoked: list[int] = []
+        self.crl_number = 1
+        self.crl_part = MAX_CRL_PART_OCTETS
         self.issue_fault: Exception | None = None
         self.lifetime_shift = 0
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(str(path))
-        self._listener.listen(64)
-        self._server: Server | None = None
-
-    async def start(self) -> None:
-        """Answer; also the calls that have waited in the backlog since `kill`."""
-        self._server = Server(
-            [self._listener],
+        self.updated_at = int(time.time())
+        self._signed_crl: tuple[tuple[int, ...], bytes] = ((), b"")
+        super().__init__(
+            path,
             {
-                "issue": (IssueRequest, self._answering(self._issue)),
-                "get": (GetCertificate, self._answering(self._get)),
-                "list": (ListCertificates, self._answering(self._list)),
-                "roots": (GetRoots, self._answering(self._roots)),
+                "issue": (IssueRequest, self._issue),
+                "get": (GetCertificate, self._get),
+                "list": (ListCertificates, self._list),
+                "roots": (GetRoots, self._roots),
+                "crl": (GetCrl, self._crl),
+                "ocsp": (OcspQuery, self._ocsp),
+                "issuer_certificate": (GetIssuerCertificate, self._issuer_certificate),
             },
         )
-        self._server.start()
-
-    async def kill(self) -> None:
-        """What a SIGKILL does: calls in flight are lost, the listening socket stays with its owner."""
-        assert self._server is not None
-        self._server.close()
-        self._server = None
-
-    async def stop(self) -> None:
-        if self._server is not None:
-            await self.kill()
-        await asyncio.sleep(0)
-        self._listener.close()
-
-    def _answering(self, answer: Any) -> Any:
-        async def handler(request: Any, call: Call) -> object:
-            self.requests.append(request)
-            self.traces.append(call.trace)
-            if isinstance(self.fault, Exception):
-                raise self.fault
-            if self.fault is not None:
-                await self.fault(call)
-            return answer(request)
-
-        return handler
 
     def _issue(self, request: IssueRequest) -> Certificate:
         if self.issue_fault is not None:
@@ -179,3 +156,76 @@ class FakeAuthority:
 
     def _roots(self, _: GetRoots) -> Roots:
         return Roots(certificates=[self.root_pem])
+
+    def _crl(self, request: GetCrl) -> CrlDocument:
+        if request.issuer != self.issuer_id or request.partition != 0:
+            raise Refusal("not-found", "issuer", "no such list")
+        whole = self.crl()
+        return CrlDocument(
+            der=whole[request.offset : request.offset + self.crl_part],
+            size=len(whole),
+            number=self.crl_number,
+            this_update=self.updated_at,
+            next_update=self.updated_at + _DAY,
+        )
+
+    def crl(self) -> bytes:
+        """The list as it is now, DER; the same until `crl_number`, `revoked` or `updated_at` changes."""
+        state = (self.crl_number, self.updated_at, *self.revoked)
+        if self._signed_crl[0] != state:
+            self._signed_crl = (state, self._sign_crl())
+        return self._signed_crl[1]
+
+    def _sign_crl(self) -> bytes:
+        this_update = dt.datetime.fromtimestamp(self.updated_at, dt.UTC)
+        builder = (
+            x509.CertificateRevocationListBuilder(self.issuer.subject)
+            .last_update(this_update)
+            .next_update(this_update + dt.timedelta(seconds=_DAY))
+            .add_extension(x509.CRLNumber(self.crl_number), critical=False)
+        )
+        for serial in self.revoked:
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(this_update)
+            builder = builder.add_revoked_certificate(entry.build())
+        return builder.sign(self.issuer_key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+
+    def _ocsp(self, request: OcspQuery) -> OcspAnswer:
+        try:
+            asked = ocsp.load_der_ocsp_request(request.request)
+        except ValueError:
+            der = ocsp.OCSPResponseBuilder.build_unsuccessful(ocsp.OCSPResponseStatus.MALFORMED_REQUEST)
+            encoded = der.public_bytes(serialization.Encoding.DER)
+            return OcspAnswer(der=encoded, this_update=0, next_update=0, produced_at=0)
+        is_revoked = asked.serial_number in self.revoked
+        this_update = dt.datetime.fromtimestamp(self.updated_at, dt.UTC)
+        signed = (
+            ocsp.OCSPResponseBuilder()
+            .add_response_by_hash(
+                issuer_name_hash=asked.issuer_name_hash,
+                issuer_key_hash=asked.issuer_key_hash,
+                serial_number=asked.serial_number,
+                algorithm=asked.hash_algorithm,
+                cert_status=ocsp.OCSPCertStatus.REVOKED if is_revoked else ocsp.OCSPCertStatus.GOOD,
+                this_update=this_update,
+                next_update=this_update + dt.timedelta(seconds=_DAY),
+                revocation_time=this_update if is_revoked else None,
+                revocation_reason=None,
+            )
+            .responder_id(ocsp.OCSPResponderEncoding.HASH, self.issuer)
+            .sign(self.issuer_key, hashes.SHA256())
+        )
+        return OcspAnswer(
+            der=signed.public_bytes(serialization.Encoding.DER),
+            this_update=self.updated_at,
+            next_update=self.updated_at + _DAY,
+            produced_at=int(time.time()),
+        )
+
+    def _issuer_certificate(self, request: GetIssuerCertificate) -> IssuerCertificate:
+        if request.issuer != self.issuer_id:
+            raise Refusal("not-found", "issuer", "no such issuer")
+        return IssuerCertificate(der=self.issuer.public_bytes(serialization.Encoding.DER))
+
+
+def _hexadecimal(serial: int) -> str:
+    return serial.to_bytes((serial.bit_length() + 7) // 8, "big").hex()

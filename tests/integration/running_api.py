@@ -1,4 +1,4 @@
-"""The API in this process, on real TLS sockets and free ports, with a fake certificate authority behind it."""
+"""The API in this process, on real sockets and free ports, with a fake authority and a fake log behind it."""
 
 import asyncio
 import http.client
@@ -21,6 +21,7 @@ from services.api.metrics import FAMILIES
 from services.api.service import ApiService, build
 from services.worker import Worker
 from tests.integration.fake_authority import FakeAuthority
+from tests.integration.fake_log import FakeLog
 
 T = TypeVar("T")
 _TIMEOUT = 20.0
@@ -50,12 +51,15 @@ class RunningApi:
         self.paths = self.settings.paths
         self.paths.ca_dir.mkdir(parents=True, exist_ok=True)
         self.sockets = tuple(_listening(family, host) for family, host in _LOOPBACK)
+        self.plain_sockets = tuple(_listening(family, host) for family, host in _LOOPBACK)
         self.port = self.sockets[0].getsockname()[1]
+        self.plain_port = self.plain_sockets[0].getsockname()[1]
         self.metrics = Metrics.in_memory((*WORKER_FAMILIES, *FAMILIES))
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="api", daemon=True)
         self._thread.start()
         self.authority = FakeAuthority(self.paths.rpc_socket("ca"))
+        self.log = FakeLog(self.paths.rpc_socket("ct"), self.authority.root)
         self.paths.root_certificate.write_text(self.authority.root_pem)
         self.service: ApiService | None = None
         self._worker: Worker | None = None
@@ -65,16 +69,19 @@ class RunningApi:
         self._logging = structlog.get_config()
         logs.configure(Log(level="warning"), "api", 0)
         self.run(self.authority.start())
+        self.run(self.log.start())
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
         self.run(self.authority.stop())
+        self.run(self.log.stop())
+        self.run(_settled())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_TIMEOUT)
         self._loop.close()
-        for listener in self.sockets:
+        for listener in (*self.sockets, *self.plain_sockets):
             listener.close()
         structlog.configure(**self._logging)
 
@@ -83,9 +90,8 @@ class RunningApi:
         self.run(self._start())
 
     async def _start(self) -> None:
-        self._worker = Worker(
-            service="api", settings=self.settings, metrics=self.metrics, sockets={"https": self.sockets}
-        )
+        sockets = {"https": self.sockets, "http": self.plain_sockets}
+        self._worker = Worker(service="api", settings=self.settings, metrics=self.metrics, sockets=sockets)
         self.service = await build(self._worker)
 
     def stop(self) -> None:
@@ -136,19 +142,23 @@ class RunningApi:
         if token is not None:
             fields["Authorization"] = f"Bearer {token or self.token}"
         content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        connection = self.client()
-        try:
-            connection.request(method, path, content, {**fields, **(headers or {})})
-            response = connection.getresponse()
-            names = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, names, response.read())
-        finally:
-            connection.close()
+        return _exchanged(self.client(), method, path, content, {**fields, **(headers or {})})
 
-    def raw(self, sent: bytes, timeout: float = _TIMEOUT) -> bytes:
+    def ask_plain(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """One request over plain HTTP on a connection of its own."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.plain_port, timeout=_TIMEOUT)
+        return _exchanged(connection, method, path, body, headers or {})
+
+    def connect_plain(self, timeout: float = _TIMEOUT) -> socket.socket:
+        """A raw connection without TLS."""
+        return socket.create_connection(("127.0.0.1", self.plain_port), timeout=timeout)
+
+    def raw(self, sent: bytes, timeout: float = _TIMEOUT, *, plain: bool = False) -> bytes:
         """All that the server sends, until it closes, for these bytes."""
         received = bytearray()
-        with self.connect(timeout) as connection:
+        with self.connect_plain(timeout) if plain else self.connect(timeout) as connection:
             try:
                 connection.sendall(sent)
                 while chunk := connection.recv(65536):
@@ -159,6 +169,24 @@ class RunningApi:
 
     def count(self, name: str, **labels: str) -> int:
         return self.metrics.counter(name, **labels).value
+
+
+async def _settled() -> None:
+    """Let what was ended come to its end."""
+    if others := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.wait(others, timeout=_TIMEOUT)
+
+
+def _exchanged(
+    connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
+) -> Answer:
+    try:
+        connection.request(method, path, body, dict(headers))
+        response = connection.getresponse()
+        names = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, names, response.read())
+    finally:
+        connection.close()
 
 
 def _listening(family: socket.AddressFamily, host: str) -> socket.socket:

@@ -24,6 +24,20 @@ pytestmark = pytest.mark.integration
 
 CSR = signing_request("a.test", "127.0.0.9", key=new_key())
 LIMIT = 4096
+CT_PATHS = (
+    "/ct/v1/add-chain",
+    "/ct/v1/add-pre-chain",
+    "/ct/v1/get-sth",
+    "/ct/v1/get-sth-consistency",
+    "/ct/v1/get-proof-by-hash",
+    "/ct/v1/get-entries",
+    "/ct/v1/get-roots",
+    "/ct/v1/get-entry-and-proof",
+    "/ct/checkpoint",
+    "/ct/tile/{level}/{tile}",
+    "/ct/tile/data/{tile}",
+    "/ct/issuer/{fingerprint}",
+)
 
 
 @pytest.fixture(scope="module")
@@ -90,9 +104,13 @@ def test_the_roots_are_those_of_the_authority_in_both_forms(api: RunningApi) -> 
 def test_the_description_names_every_path(api: RunningApi) -> None:
     assert set(api.ask("GET", "/v1/openapi.json").json()["paths"]) == {
         "/v1/certificates",
+        "/v1/inventory",
+        "/v1/expiry",
         "/v1/certificates/{serial}",
+        "/v1/certificates/{serial}/revoke",
         "/v1/ca/roots",
         "/v1/openapi.json",
+        *CT_PATHS,
     }
 
 

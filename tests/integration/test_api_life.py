@@ -108,6 +108,38 @@ def test_a_request_in_flight_when_the_authority_dies_succeeds(directory: Path) -
         assert status.result(10) == 201
 
 
+def test_a_question_in_flight_when_the_log_dies_is_asked_of_its_successor(directory: Path) -> None:
+    with RunningApi(directory) as api, concurrent.futures.ThreadPoolExecutor() as threads:
+        begun = asyncio.Event()
+
+        async def stall(_: object) -> None:
+            begun.set()
+            await asyncio.sleep(60)
+
+        api.log.fault = stall
+        answer = threads.submit(lambda: api.ask("GET", "/ct/v1/get-sth", token=None))
+        api.run(begun.wait())
+        assert issue(api) == 201, "what the log does not do keeps nobody from the authority"
+        api.log.fault = None
+        api.run(api.log.kill())
+        time.sleep(0.1)  # the time that a replacement takes: the call waits in the backlog
+        api.run(api.log.start())
+        assert answer.result(10).status == 200
+
+
+def test_a_log_that_does_not_answer_is_504_and_named(directory: Path) -> None:
+    with RunningApi(directory, request_timeout=0.3) as api:
+
+        async def stall(_: object) -> None:
+            await asyncio.sleep(60)
+
+        api.log.fault = stall
+        answer = api.ask("GET", "/ct/checkpoint", token=None)
+        assert answer.status == 504
+        assert "the transparency log did not answer in time" in answer.json()["detail"]
+        probe(api)
+
+
 def test_no_request_fails_while_the_authority_is_replaced_again_and_again(directory: Path) -> None:
     with RunningApi(directory) as api, concurrent.futures.ThreadPoolExecutor() as threads:
         ending = time.monotonic() + 1.5
@@ -154,9 +186,23 @@ def test_too_many_requests_without_a_token_are_429_and_those_with_one_are_not(di
         answers = [api.ask("GET", "/v1/certificates", token=None) for _ in range(5)]
         assert [answer.status for answer in answers] == [401, 401, 401, 429, 429]
         assert answers[-1].headers["retry-after"] == "2"
-        assert api.ask("GET", "/v1/ca/roots", token=None).status == 429
+        assert api.ask("GET", "/v1/ca/roots", token="wrong").status == 429, (
+            "with a wrong token the route does not matter"
+        )
+        assert api.ask("GET", "/v1/ca/roots", token=None).status == 200
         assert issue(api) == 201
         assert api.count("trustchain_api_rejections_total", reason="rate-limited") == 3
+        probe(api)
+
+
+def test_what_needs_no_token_has_a_limit_of_its_own_on_both_interfaces_together(directory: Path) -> None:
+    with RunningApi(directory, public_rate=0.5, public_burst=4) as api:
+        crl = f"/crl/{api.authority.issuer_id}/0.crl"
+        assert [api.ask("GET", "/ct/v1/get-sth", token=None).status for _ in range(2)] == [200, 200]
+        assert [api.ask_plain("GET", crl).status for _ in range(3)] == [200, 200, 429]
+        assert api.ask("GET", "/ct/v1/get-sth", token=None).status == 429
+        assert api.ask("GET", "/v1/certificates", token=None).status == 401
+        assert api.ask("GET", "/ct/v1/get-sth").status == 200, "a valid token has its own limit"
         probe(api)
 
 

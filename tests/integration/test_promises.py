@@ -59,7 +59,9 @@ def test_health_check_system(tree: Tree) -> None:
     assert 0.9 <= told["health_score"] <= 1.0
     assert set(SERVICES) <= told["components"].keys()
     assert told.keys() >= {"issues", "last_check", "version", "uptime_seconds"}
-    assert [tree.monitoring(f"/health/{path}").status for path in ("live", "ready", *SERVICES)] == [200] * (2 + len(SERVICES))
+    assert [tree.monitoring(f"/health/{path}").status for path in ("live", "ready", *SERVICES)] == [200] * (
+        2 + len(SERVICES)
+    )
     assert tree.monitoring("/health/nothing-of-that-name").status == 404
     assert tree.run("health").returncode == 0
 

@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from config.schema import Ca, KeyType
 from services.ca import csr, issuance, keys, precertificate, signing
-from services.ca.hierarchy import Hierarchy, Issuer, signing_hash
+from services.ca.hierarchy import Hierarchy, Issuer
 from services.ca.installation import new_hierarchy
+from services.ca.signing_keys import signing_hash
 from tests.rig.fake_log import FakeLog
 from tests.unit.ca.applicants import ApplicantKey, dns, ip, p256_key, pem, request, rsa_key
 from tests.unit.ca.authorities import KEY_TYPES, certified, decided, rules

@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives import serialization
 
 from config.schema import Ca, KeyType
 from services.ca import crl, keys
-from services.ca.hierarchy import Issuer, signing_hash
 from services.ca.installation import new_hierarchy
-from services.ca.issuance import serial_text
 from services.ca.messages import OcspAnswer, OcspQuery
+from services.ca.serials import serial_text
+from services.ca.signing_keys import signing_hash
 from services.ca.status_urls import urls_of
 from tests.unit.ca.authorities import KEY_TYPES
 from tests.unit.ca.statuses import CALL, StatusHost, on_status
@@ -238,7 +238,8 @@ def test_pkilint_would_say_something_of_a_list(require_peer: Peer, tmp_path: Pat
     """A control: the same command finds fault with a list that has one."""
     now = int(time.time())
     made = new_hierarchy(Ca(), now)
-    authority = Issuer(made.root, made.root_key, made.issuer.key_identifier, ())
+    authority = made.active_root().signer()
+    assert authority is not None
     path = tmp_path / "faulty.crl"
     path.write_bytes(crl.sign(authority, crl.Scope(()), (), 0, now, now - 5))
     lint = (require_peer("lint_crl"), "lint", "--profile", "PKIX", "--type", "CRL", "--severity", "ERROR")

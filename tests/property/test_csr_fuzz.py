@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from config.profile_schema import NameKind
 from services.ca import csr, listing, names
 from services.ca.certification import Certifier
-from services.ca.issuance import Decision, Locations, decide, parse_serial, serial_text
+from services.ca.issuance import Decision, Locations, decide
 from services.ca.listing import Position
 from services.ca.messages import MAX_CSR_BYTES, ListCertificates, Refusal
 from services.ca.profile import Validity
+from services.ca.serials import parse_serial, serial_text
 from tests.unit.ca.applicants import der, dns, ip, p256_key, pem, request, resigned, rsa_key
 from tests.unit.ca.authorities import NOW, asked, hierarchy_of, issuers, rules
 

@@ -43,7 +43,7 @@ slots = st.fixed_dictionaries(
 moments = st.lists(
     st.tuples(
         st.integers(0, 20 * SECOND),
-        st.lists(slots, min_size=3, max_size=3),
+        st.lists(slots, min_size=len(SERVICES), max_size=len(SERVICES)),
         st.integers(0, 60 * GIB),
         st.integers(0, 10_000_000_000),
     ),
@@ -69,9 +69,9 @@ def told(service: str, now: int, found: dict[str, Any]) -> Any:
 def test_scores_states_and_verdicts_always_agree(history: list[Any]) -> None:
     check = HealthCheck(SETTINGS)
     now = START
-    for later, three, free, memory in history:
+    for later, slots_of_all, free, memory in history:
         now += later
-        workers = [told(service, now, found) for service, found in zip(SERVICES, three, strict=True)]
+        workers = [told(service, now, found) for service, found in zip(SERVICES, slots_of_all, strict=True)]
         status = check.evaluate(tree(now, *workers), facts(now, free=free, memory=memory), now)
         scores = [component.score for component in status.components.values()]
         assert all(0.0 <= score <= 1.0 for score in scores)

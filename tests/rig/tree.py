@@ -54,7 +54,7 @@ class Response:
 
 @dataclass
 class Tree:
-    """One supervised tree. `settings` are `--set` overrides.
+    """One supervised tree. `settings` are `--set` overrides; it inherits `descriptors`.
 
     `prefix` is a command that becomes the tree by exec after it has entered other namespaces (`unshare ...`); files and
     commands then are those that the tree sees, while HTTP from here works as long as the network is not another one.
@@ -64,8 +64,10 @@ class Tree:
     settings: Mapping[str, object] = field(default_factory=dict)
     prefix: Sequence[str] = ()
     mode: str = "development"
+    descriptors: Sequence[int] = ()
     monitoring_port: int = field(default_factory=free_port)
     api_port: int = field(default_factory=free_port)
+    http_port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
     started_in: float = 0.0
     _known: set[ProcessId] = field(default_factory=set)
@@ -75,8 +77,9 @@ class Tree:
         assert self.process is None, "this tree is already started"
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
-            )
+                self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/",
+                pass_fds=self.descriptors,
+            )  # fmt: skip
 
     def start_healthy(self) -> None:
         """Starts and waits until `/health` answers 200. `started_in` then is the seconds that took."""
@@ -87,9 +90,12 @@ class Tree:
 
     def command(self) -> list[str]:
         """The command line of `start`."""
-        overrides = {"monitoring.port": self.monitoring_port, "api.port": self.api_port, **self.settings}
+        overrides = {**self._ports(), **self.settings}
         sets = [part for key, value in overrides.items() for part in ("--set", f"{key}={value}")]
         return [*self.prefix, trustchain(), "run", "--mode", self.mode, "--data-dir", str(self.data_dir), *sets]
+
+    def _ports(self) -> dict[str, object]:
+        return {"monitoring.port": self.monitoring_port, "api.port": self.api_port, "api.http_port": self.http_port}
 
     @property
     def log_path(self) -> Path:
@@ -177,7 +183,7 @@ class Tree:
     def run(self, *arguments: str, check: bool = True, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
         """`trustchain ARGUMENTS --data-dir ...` with this tree's directory and ports."""
         command = [*self._enter(), trustchain(), *arguments, "--data-dir", str(self.data_dir)]
-        command += ["--set", f"monitoring.port={self.monitoring_port}", "--set", f"api.port={self.api_port}"]
+        command += [part for key, value in self._ports().items() for part in ("--set", f"{key}={value}")]
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, cwd="/")
         assert not check or done.returncode == 0, f"{command} exits {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done

@@ -1,8 +1,8 @@
 """The 518 cases of github.com/transparency-dev/merkle, `testdata` (commit 417fb0c), made again from their rules.
 
 Each family starts from proofs that hold in the tree over eight well-known leaves, and from what must be refused: every
-proof is changed in all the ways in which a proof can be wrong. RECORDED tells, for each family, how many cases there are
-and the SHA-256 over all of them as published: only the very same octets give it.
+proof is changed in all the ways in which a proof can be wrong. RECORDED tells, for each family, how many cases there
+are and the SHA-256 over all of them as published: only the very same octets give it.
 """
 
 import json
@@ -207,7 +207,13 @@ def _wrong_consistencies(first: int, second: int, siblings: Sequence[tuple[int, 
     if not proof:
         return
     wrong = replace(right, refused=True)
-    for sizes in ((first - 1, second), (first + 1, second), (first ^ 2, second), (first, second * 2), (first, second // 2)):
+    for sizes in (
+        (first - 1, second),
+        (first + 1, second),
+        (first ^ 2, second),
+        (first, second * 2),
+        (first, second // 2),
+    ):
         yield replace(wrong, numbers=sizes)
     yield replace(wrong, leaf=b"WrongRoot")
     yield replace(wrong, root=b"WrongRoot")
@@ -215,9 +221,7 @@ def _wrong_consistencies(first: int, second: int, siblings: Sequence[tuple[int, 
     yield from _mended(right, ((), proof[:-1]))
     yield from _mended(right, ((*proof, extra) for extra in (b"", smaller, larger)))
     yield from _mended(right, ((extra, *proof) for extra in (b"", smaller, larger, proof[0])))
-    yield from _mended(
-        right, ((*proof[:n], _flipped(proof[n], 4), *proof[n + 1 :]) for n in range(len(proof)))
-    )
+    yield from _mended(right, ((*proof[:n], _flipped(proof[n], 4), *proof[n + 1 :]) for n in range(len(proof))))
 
 
 def _odd_sizes() -> Iterator[Case]:

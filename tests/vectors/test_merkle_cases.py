@@ -11,11 +11,13 @@ from tests.vectors.merkle_cases import FAMILIES, LEAVES, RECORDED, ROOTS, Case
 
 
 def included(case: Case) -> None:
-    merkle.verify_inclusion(*case.numbers, case.leaf, case.proof, case.root)
+    index, size = case.numbers
+    merkle.verify_inclusion(index, size, case.leaf, case.proof, case.root)
 
 
 def consistent(case: Case) -> None:
-    merkle.verify_consistency(*case.numbers, case.leaf, case.root, case.proof)
+    first, second = case.numbers
+    merkle.verify_consistency(first, second, case.leaf, case.root, case.proof)
 
 
 def subtree_included(case: Case) -> None:
@@ -24,7 +26,8 @@ def subtree_included(case: Case) -> None:
 
 
 def subtree_consistent(case: Case) -> None:
-    merkle.verify_subtree_consistency(*case.numbers, case.leaf, case.root, case.proof)
+    start, end, size = case.numbers
+    merkle.verify_subtree_consistency(start, end, size, case.leaf, case.root, case.proof)
 
 
 VERIFIERS: dict[str, Callable[[Case], None]] = {

@@ -1,14 +1,15 @@
 """Supervises toys: `python -m tests.fault.supervisor.run_toys DATA_DIR SERVICES [--set KEY=VALUE ...]`.
 
 SERVICES: `name`, `name:port` or `name:port:dependency+dependency`, separated by commas; port 0 is none. `name@module`
-runs another module than the toy. The setting "poison" puts a bug into the supervisor.
+runs another module than the toy. `name!fd=5` has a secret from that source. The setting "poison" puts a bug into the
+supervisor.
 """
 
 import sys
 from pathlib import Path
 
 from config.loader import load
-from config.topology import Listener, Service
+from config.topology import Listener, Secret, Service
 from supervisor import startup, workers
 from supervisor.capture import as_log_line
 from supervisor.errors import StartError
@@ -17,6 +18,7 @@ from supervisor.errors import StartError
 def service(text: str) -> Service:
     """Read one service."""
     name, port, depends_on = (*text.split(":"), "", "")[:3]
+    name, _, source = name.partition("!")
     name, _, module = name.partition("@")
     listeners: tuple[Listener, ...] = ()
     if port and int(port):
@@ -26,6 +28,7 @@ def service(text: str) -> Service:
         module=module or "tests.fault.supervisor.toy",
         depends_on=tuple(filter(None, depends_on.split("+"))),
         listeners=listeners,
+        secrets=(Secret(name="word", setting=f"{name}.word", source=source.replace("=", ":")),) if source else (),
     )
 
 

@@ -96,6 +96,16 @@ def test_a_port_in_use_names_port_and_setting_and_leaves_nothing_open(free_port:
     assert not (short_path / "api.sock").exists()
 
 
+def test_a_service_with_two_ports_is_told_which_setting_is_meant(free_port: FreePort) -> None:
+    port = free_port()
+    plain = Listener(name="http", kind="tcp", address="127.0.0.1", port=port, prefix="http_")
+    with socket.create_server(("127.0.0.1", port)):
+        assert "--set api.http_port=PORT" in refused(tcp("127.0.0.1", free_port()), plain)
+    nowhere = Listener(name="http", kind="tcp", address="192.0.2.1", port=port, prefix="http_")
+    text = refused(tcp("127.0.0.1", free_port()), nowhere)
+    assert "none of the addresses of api (http) exists on this host: correct api.http_addresses" in text
+
+
 def test_a_port_that_needs_a_privilege_says_which(free_port: FreePort, monkeypatch: pytest.MonkeyPatch) -> None:
     def forbidden(*_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")

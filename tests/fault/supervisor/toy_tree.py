@@ -51,6 +51,7 @@ class ToyTree:
     sets: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     prefix: Sequence[str] = ()
+    descriptors: Sequence[int] = ()
     process: subprocess.Popen[bytes] | None = None
     _known: set[ProcessId] = field(default_factory=set)
 
@@ -65,6 +66,7 @@ class ToyTree:
             self.process = subprocess.Popen(
                 [*command, self.services, *overrides, *self.sets],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=environment, start_new_session=True,
+                pass_fds=self.descriptors,
             )  # fmt: skip
 
     def start_ready(self) -> None:

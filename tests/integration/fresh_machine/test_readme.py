@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.needs_root]
 
 _SOURCE = "/src/trustchain"
 _CLONE = "/root/trustchain"
-_DEFAULT_PORTS = (9090, 8443)
+_DEFAULT_PORTS = (9090, 8443, 8080)
 _INSTALL_WITHIN = 600.0
 _TESTS_WITHIN = 1800.0
 _CLOSING_LINE = re.compile(r"^=+ (\d+ passed.*) =+$", re.MULTILINE)

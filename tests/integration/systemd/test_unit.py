@@ -15,7 +15,7 @@ import pytest
 
 from tests.rig.machine import WITH_SYSTEMD, BootedMachine, CommandMachine, debian, snapshot_of_repository
 from tests.rig.polling import eventually
-from tests.rig.ports import free_port
+from tests.rig.ports import free_port, is_free
 from tests.rig.tree import REPOSITORY
 
 pytestmark = [pytest.mark.integration, pytest.mark.needs_root]
@@ -101,7 +101,9 @@ def _install_unit(root: Path, monitoring_port: int, api_port: int) -> None:
     (root / "etc/systemd/system" / _UNIT).write_text(unit)
     command = re.search(r"^ExecStart=(.*)$", unit, re.MULTILINE)
     assert command is not None
-    ports = f"--set monitoring.port={monitoring_port} --set api.port={api_port}"
+    # One that only the capability of the unit lets it have, as port 80 in production.
+    http_port = next(port for port in range(1023, 600, -1) if is_free(port))
+    ports = f"--set monitoring.port={monitoring_port} --set api.port={api_port} --set api.http_port={http_port}"
     drop_in = root / "etc/systemd/system" / f"{_UNIT}.d"
     drop_in.mkdir()
     (drop_in / "ports.conf").write_text(f"[Service]\nExecStart=\nExecStart={command[1]} {ports}\n")

@@ -8,6 +8,7 @@ import pytest
 from msgspec import UNSET, Struct
 
 from services.api.endpoints import Call, Endpoints, Reply, pem_text
+from services.api.endpoints_ct import CtEndpoints
 from services.api.parsing import JSON
 from services.api.problems import Problem
 from services.api.routes import (
@@ -15,17 +16,23 @@ from services.api.routes import (
     ROUTES,
     CertificateQuery,
     CertificateRequest,
-    NoParameters,
+    ExpiryQuery,
+    InventoryQuery,
     OwnersProof,
     RevocationRequest,
     SerialPath,
 )
+from services.api.routing import NoParameters
 from services.ca.messages import (
     OWN_API,
     Certificate,
     CertificatePage,
+    ExpiryReport,
     GetCertificate,
+    GetExpiry,
+    GetInventory,
     GetRoots,
+    InventorySummary,
     IssueRequest,
     ListCertificates,
     RevocationProof,
@@ -71,6 +78,7 @@ def answer(route: str, reply: Struct, **call: Any) -> tuple[Reply, tuple[Any, ..
         "requester": "administrator at 192.0.2.1",
         "seconds": 7.5,
         "trace": "00-trace",
+        "hold": lambda _: None,
     }
 
     async def answered() -> Reply:
@@ -81,7 +89,9 @@ def answer(route: str, reply: Struct, **call: Any) -> tuple[Reply, tuple[Any, ..
 
 def test_every_route_has_an_endpoint_and_every_endpoint_a_route() -> None:
     endpoints = Endpoints(Authority(CERTIFICATE), lambda: b"{}")  # type: ignore[arg-type]  # as above
-    assert set(endpoints.by_route) == {route.name for route in ROUTES}
+    log = CtEndpoints(Authority(CERTIFICATE))  # type: ignore[arg-type]  # as above
+    assert {*endpoints.by_route, *log.by_route} == {route.name for route in ROUTES}
+    assert not set(endpoints.by_route) & set(log.by_route)
 
 
 def test_issuance_passes_the_request_on_and_tells_where_the_certificate_is() -> None:
@@ -107,6 +117,36 @@ def test_a_list_passes_on_what_was_given_and_only_that() -> None:
     assert json.loads(reply.content)["next_cursor"] == "c2"
     _, asked = answer("list_certificates", page, query=CertificateQuery(cursor=UNSET))
     assert asked[1] == ListCertificates()
+
+
+def test_a_list_passes_on_every_filter() -> None:
+    filters: dict[str, Any] = {
+        "cursor": "c1",
+        "limit": 5,
+        "name": "a.test",
+        "search": "test",
+        "requester": "bob",
+        "issuer": "0a",
+        "profile": "tls-client",
+        "status": "revoked",
+        "expires_after": 1,
+        "expires_before": 2,
+        "issued_after": 3,
+        "issued_before": 4,
+    }
+    page = CertificatePage(certificates=[], next_cursor=None)
+    _, asked = answer("list_certificates", page, query=CertificateQuery(**filters))
+    assert asked[1] == ListCertificates(**filters)
+    assert set(filters) == set(CertificateQuery.__struct_fields__) == set(ListCertificates.__struct_fields__)
+
+
+def test_the_inventory_and_what_ends_are_asked_for_as_the_client_wants_them() -> None:
+    report = ExpiryReport(items=[], leaves=[], more=True)
+    reply, asked = answer("get_expiry", report, query=ExpiryQuery(within=60, limit=7))
+    assert asked == ("expiry", GetExpiry(within=60, limit=7), ExpiryReport, 7.5, "00-trace")
+    assert json.loads(reply.content) == {"items": [], "leaves": [], "more": True}
+    _, asked = answer("get_inventory", report, query=InventoryQuery(top=3))
+    assert asked == ("inventory", GetInventory(top=3), InventorySummary, 7.5, "00-trace")
 
 
 def test_a_certificate_is_given_as_json_or_as_its_chain() -> None:

@@ -155,3 +155,17 @@ def test_failures_are_repeated_ever_more_slowly_but_often_enough() -> None:
 def test_it_is_running_out_when_half_of_the_last_third_is_gone() -> None:
     assert not IDENTITY.is_running_out(NOT_BEFORE + 74_999)
     assert IDENTITY.is_running_out(NOT_BEFORE + 75_000)
+
+
+def test_the_issuer_is_named_as_the_authority_names_it() -> None:
+    """With two digits for each octet: an odd number of them gets a zero in front."""
+    serial, certificate_of_issuer = IDENTITY.issuer()
+    assert int(serial, 16) == ISSUER.serial_number
+    assert len(serial) % 2 == 0
+    assert serial == serial.lower()
+    assert certificate_of_issuer == ISSUER.public_bytes(serialization.Encoding.DER)
+
+
+def test_an_identity_without_its_issuer_says_so() -> None:
+    with pytest.raises(IdentityError, match="no certificate of its issuer"):
+        Identity.from_pem(pem(KEY, LEAF)).issuer()

@@ -4,6 +4,7 @@ import pytest
 
 from services.api.parsing import (
     JSON,
+    accepts_gzip,
     bearer_token,
     media_type,
     parse_body,
@@ -155,3 +156,46 @@ def test_a_bearer_token_is_found_whatever_the_case_of_its_scheme(header: str, to
 def test_quoted_input_is_short_and_has_no_control_characters() -> None:
     assert printable("a\r\nb\x1b[31m") == "a��b�[31m"
     assert len(printable("x" * 1000)) == 65
+
+
+@pytest.mark.parametrize("number", ["1e1", "1.0", "10.00", "-0", "+1", "01", " 1", "1_0", "٣", "0x1", "1 "])
+def test_a_number_has_one_spelling(number: str) -> None:
+    with pytest.raises(Problem) as caught:
+        parse_parameters([("limit", number)], CertificateQuery)
+    assert caught.value.field == "limit"
+
+
+def test_a_route_may_have_another_kind_of_refusal_for_what_does_not_fit() -> None:
+    """RFC 6962 knows 400 for what is 422 elsewhere here."""
+    for parameters in ([("limit", "x")], [("limit", "1e1")], [("color", "1")], [("limit", "1"), ("limit", "1")]):
+        with pytest.raises(Problem) as caught:
+            parse_parameters(parameters, CertificateQuery, "malformed")
+        assert caught.value.kind == "malformed"
+    with pytest.raises(Problem) as caught:
+        parse_body(b"{}", CertificateRequest, "malformed")
+    assert (caught.value.kind, caught.value.field) == ("malformed", "csr")
+
+
+def test_parameters_of_an_offered_type_do_not_matter_to_who_accepts_it() -> None:
+    assert preferred_type("text/plain", ("text/plain; charset=utf-8",)) == "text/plain; charset=utf-8"
+
+
+@pytest.mark.parametrize(
+    ("header", "accepted"),
+    [
+        ("gzip", True),
+        ("GZIP", True),
+        ("x-gzip", True),
+        ("br, gzip;q=0.5", True),
+        ("gzip;q=1.0, identity; q=0.5, *;q=0", True),
+        ("", False),
+        ("identity", False),
+        ("*", False),
+        ("gzip;q=0", False),
+        ("gzip;q=0.000", False),
+        ("gzipped", False),
+        (",;,", False),
+    ],
+)
+def test_gzip_is_for_who_names_it(header: str, accepted: bool) -> None:
+    assert accepts_gzip(header) is accepted

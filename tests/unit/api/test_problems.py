@@ -5,8 +5,9 @@ import typing
 
 import pytest
 
-from services.api.problems import KINDS, Problem, internal, of_remote
+from services.api.problems import AUTHORITY, KINDS, LOG, PeerName, Problem, internal, of_remote
 from services.ca.messages import RefusalKind
+from services.ct.messages import RefusalKind as LogRefusalKind
 from services.errors import (
     DeadlineExceeded,
     Internal,
@@ -43,9 +44,9 @@ def test_every_status_is_an_error_status() -> None:
     assert all(400 <= kind.status < 600 for kind in KINDS.values())
 
 
-@pytest.mark.parametrize("kind", typing.get_args(RefusalKind))
-def test_every_refusal_of_the_authority_is_the_clients_fault_and_keeps_its_field(kind: str) -> None:
-    problem = of_remote(Refused(kind, "csr", "what to change"))
+@pytest.mark.parametrize("kind", sorted({*typing.get_args(RefusalKind), *typing.get_args(LogRefusalKind)}))
+def test_every_refusal_of_a_service_is_the_clients_fault_and_keeps_its_field(kind: str) -> None:
+    problem = of_remote(Refused(kind, "csr", "what to change"), AUTHORITY)
     assert (problem.kind, problem.field, problem.detail) == (kind, "csr", "what to change")
     assert 400 <= problem.status < 500
     assert problem.counts_as == "rejected"
@@ -65,7 +66,7 @@ def test_every_refusal_of_the_authority_is_the_clients_fault_and_keeps_its_field
     ],
 )
 def test_what_is_not_the_clients_fault_is_a_5xx(error: RemoteError, status: int, retry: bool) -> None:
-    problem = of_remote(error)
+    problem = of_remote(error, AUTHORITY)
     assert (problem.status, problem.counts_as, "Retry-After" in problem.headers()) == (status, "error", retry)
 
 
@@ -83,7 +84,7 @@ def test_what_is_not_the_clients_fault_is_a_5xx(error: RemoteError, status: int,
     ],
 )
 def test_what_is_not_the_clients_fault_tells_nothing_of_the_inside(error: RemoteError) -> None:
-    assert b"secret" not in of_remote(error).document("id")
+    assert b"secret" not in of_remote(error, AUTHORITY).document("id")
     assert internal().status == 500
 
 
@@ -91,3 +92,15 @@ def test_headers_that_http_wants_beside_the_document() -> None:
     assert Problem("unauthorized", "x").headers() == {"WWW-Authenticate": 'Bearer realm="trustchain"'}
     assert Problem("method-not-allowed", "x", allow=("GET", "HEAD")).headers() == {"Allow": "GET, HEAD"}
     assert Problem("rate-limited", "x", retry_after=3).headers() == {"Retry-After": "3"}
+
+
+@pytest.mark.parametrize("kind", typing.get_args(LogRefusalKind))
+def test_what_the_log_refuses_has_the_status_of_rfc_6962(kind: str) -> None:
+    assert of_remote(Refused(kind, None, "x"), LOG).status == (404 if kind == "not-found" else 400)
+
+
+@pytest.mark.parametrize(("peer", "kind"), [(AUTHORITY, "authority-failed"), (LOG, "log-failed")])
+def test_a_failure_names_the_service_that_failed(peer: PeerName, kind: str) -> None:
+    problem = of_remote(Internal("ZeroDivisionError"), peer)
+    assert (problem.kind, problem.status) == (kind, 502)
+    assert peer.text in problem.detail

@@ -19,12 +19,13 @@ from services.audit.verification import Anchors
 from services.ca import evidence, ocsp
 from services.ca.certification import Certified, Certifier, Precertificate
 from services.ca.certified import der
-from services.ca.hierarchy import Issuer, signing_hash
-from services.ca.issuance import serial_text
+from services.ca.hierarchy import Issuer
 from services.ca.messages import EVIDENCE_FORMAT, Evidence, LoggedEvidence
 from services.ca.ocsp import Responder, Status
 from services.ca.profile import Validity
 from services.ca.reconciliation import LoggedEntry, RecordRow
+from services.ca.serials import serial_text
+from services.ca.signing_keys import signing_hash
 from services.ct.messages import (
     Checkpoint,
     Consistency,
@@ -87,7 +88,8 @@ def certify_authority(key: ec.EllipticCurvePrivateKey, name: x509.Name) -> x509.
         .add_extension(issuer().certificate.extensions.get_extension_for_class(x509.KeyUsage).value, critical=True)
         .add_extension(identifier, critical=False)
     )
-    root_key = hierarchy_of().root_key
+    root_key = hierarchy_of().active_root().private_key
+    assert root_key is not None
     return builder.sign(root_key, signing_hash(root_key))
 
 

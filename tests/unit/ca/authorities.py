@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from cryptography import x509
@@ -12,15 +12,20 @@ from config.profile_parsing import parse_profile
 from config.profile_schema import HierarchyKind
 from config.schema import Ca, KeyType, Server, Settings
 from monitoring.metrics import Metrics
+from services.ca import ceremony
+from services.ca.assembly import rules_of
+from services.ca.ceremony import Means
 from services.ca.certification import Certifier
-from services.ca.hierarchy import Hierarchy, Issuer
-from services.ca.installation import Installation, new_hierarchy
+from services.ca.hierarchy import Hierarchy, Issuer, Kind
+from services.ca.hierarchy_document import Role
+from services.ca.installation import Installation, new_hierarchy, plan_of
 from services.ca.issuance import Decision, decide
+from services.ca.keyring import Keyring
 from services.ca.messages import IssueRequest
 from services.ca.metrics import AuthorityMetrics, families
 from services.ca.rules import Rules
+from services.ca.serials import new_serial
 from services.ca.server import CertificateAuthority
-from services.ca.service import rules_of
 from services.ca.storage import Storage
 from services.ca.transparency import TransparencyLog
 from tests.rig.fake_log import FakeLog, LogPeer
@@ -42,7 +47,20 @@ def _hierarchy_of(key_type: KeyType) -> Hierarchy:
 
 def issuers(made: Hierarchy) -> Mapping[HierarchyKind, Issuer]:
     """The active issuers of a hierarchy."""
-    return {"classical": made.issuer}
+    return {kind: made.active(kind) for kind in made.kinds}
+
+
+def means(now: int = NOW, **settings: object) -> Means:
+    """What ceremonies of tests work with; `settings` of the section [ca]."""
+    return Means(plan_of(Ca(**settings)), partial(new_serial, os.urandom), now)  # type: ignore[arg-type] # as in `rules`
+
+
+def rotated(made: Hierarchy, role: Role = "intermediate", now: int = NOW + 1000, kind: Kind = "classical") -> Hierarchy:
+    """A hierarchy after a rotation at `now`."""
+    key, root_key = (Keyring().generate(kind, "p256", "a test") for _ in range(2))
+    if role == "intermediate":
+        return ceremony.rotated_intermediate(made, kind, means(now), key)
+    return ceremony.rotated_root(made, means(now), root_key, key)
 
 
 def rules(profiles: Mapping[str, str] | None = None, **settings: object) -> Rules:

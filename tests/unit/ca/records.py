@@ -16,15 +16,17 @@ def reservation(
     *,
     profile: str = "tls-server",
     not_after: int = NOW + 86_400,
+    requester: str = "a test",
+    issuer: str = "01",
 ) -> Reservation:
     """What a serial number is reserved for. `number` is the serial number."""
     return Reservation(
         serial=f"{number:032x}",
-        issuer="01",
+        issuer=issuer,
         profile=profile,
         subject=f"CN={names[0]}",
         names=names,
-        requester="a test",
+        requester=requester,
         not_before=NOW - 60,
         not_after=not_after,
         reserved_at=NOW,
@@ -41,8 +43,18 @@ async def opened(directory: Path) -> AsyncIterator[Storage]:
         await storage.close()
 
 
-async def issue(storage: Storage, *reservations: Reservation, size: int = 8) -> None:
-    """Put certificates of `size` octets on record."""
+async def issue(storage: Storage, *reservations: Reservation, size: int = 8, at: int = NOW) -> None:
+    """Put certificates of `size` octets on record, issued `at` that second."""
     for reserved in reservations:
         row = await storage.reserve(reserved)
-        await storage.store(row, b"c" * size, NOW)
+        await storage.store(row, b"c" * size, at)
+
+
+async def revoke(storage: Storage, *numbers: int, at: int = NOW) -> None:
+    """Put revocations of these serial numbers on record."""
+    sql = (
+        "INSERT INTO revocations (serial, issuer, partition, revoked_at, reason, not_after, requester, trace) "
+        "VALUES (?, '01', 0, ?, 'superseded', 0, '', '')"
+    )
+    rows = [(f"{number:032x}", at) for number in numbers]
+    await storage._database.write(lambda connection: connection.executemany(sql, rows).rowcount)

@@ -11,17 +11,18 @@ from cryptography.x509 import ocsp as x509_ocsp
 
 from config.schema import Ca, Server, Settings
 from monitoring.metrics import Metrics
-from services.ca import crl, crl_takeover, issuance, ocsp
+from services.ca import crl, crl_takeover, ocsp
 from services.ca.authorities import Authorities, authorities_of
 from services.ca.certification import Certifier
 from services.ca.crl_files import CrlFiles
 from services.ca.crl_publication import CrlPublication, signings_of
 from services.ca.hierarchy import Hierarchy
-from services.ca.issuance import serial_text
 from services.ca.messages import OcspAnswer, OcspQuery, RevocationProof, Revoke, Revoked
+from services.ca.metrics import families
 from services.ca.responders import Responders
+from services.ca.serials import new_serial, serial_text
 from services.ca.status import CertificateStatusService
-from services.ca.status_metrics import FAMILIES, StatusMetrics
+from services.ca.status_metrics import StatusMetrics
 from services.ca.status_storage import StatusStorage
 from services.ca.storage import MIGRATIONS, Reservation, Storage
 from services.ca.surroundings import Surroundings
@@ -60,10 +61,10 @@ class StatusHost:
         )
         self.now = NOW
         self.log = Log()
-        self.metrics = Metrics.in_memory(FAMILIES)
+        self.metrics = Metrics.in_memory(families(["tls-server"]))
         self.files = CrlFiles(self.settings.paths.ca_dir / "crl")
         self.authorities: Authorities = authorities_of(self.hierarchy, self.settings.ca.crl_partitions)
-        self.issuer = serial_text(self.hierarchy.issuer.certificate.serial_number)
+        self.issuer = self.hierarchy.issuer.id
         self.root = serial_text(self.hierarchy.root.serial_number)
         self.record: Storage
         self.storage: StatusStorage
@@ -108,10 +109,12 @@ class StatusHost:
 
     async def issue(self, key: ApplicantKey | None = None, *, not_after: int | None = None) -> int:
         """Put a real certificate on record; returns its serial number."""
-        serial = issuance.new_serial(os.urandom)
+        serial = new_serial(os.urandom)
         csr = pem(request(dns("host.example"), key=key))
         quiet = {"quiet": 'description = "not logged"\nextended_key_usages = ["serverAuth"]\ntransparency = false'}
-        decision = decided(csr, "quiet", self.hierarchy, rules(quiet), self.now, serial)
+        decision = decided(
+            csr, "quiet", self.hierarchy, rules(quiet, crl_partitions=self.settings.ca.crl_partitions), self.now, serial
+        )
         certifier = Certifier(decision.issuer)
         der = certifier.plain(certifier.draft(decision)).certificate
         reserved = self.reserved(serial, not_after or decision.validity.not_after)

@@ -1,5 +1,7 @@
 """The authority's own certificates."""
 
+from dataclasses import replace
+
 import pytest
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -9,7 +11,8 @@ from cryptography.x509.oid import NameOID
 
 from config.schema import Ca, KeyType
 from services.ca import hierarchy
-from services.ca.hierarchy import HierarchyMismatch, Issuer, Plan, validity_of, verified
+from services.ca.creation import Plan, create_intermediate, create_root
+from services.ca.hierarchy import Hierarchy, HierarchyMismatch, Issuer, Root, validity_of, verify
 from services.ca.installation import new_hierarchy
 from services.ca.profile import Validity
 from tests.unit.ca.authorities import KEY_TYPES, NOW, hierarchy_of
@@ -24,12 +27,14 @@ def extension(certificate: x509.Certificate, kind: type[x509.ExtensionType]) -> 
 @pytest.mark.parametrize("key_type", KEY_TYPES)
 def test_root_and_intermediate_belong_together(key_type: KeyType) -> None:
     made = hierarchy_of(key_type)
-    again = verified(made.root, made.root_key, made.issuer.certificate, made.issuer.private_key)
-    assert again.issuer.chain == (made.issuer.certificate,)
+    verify(made)
+    assert made.issuer.chain == (made.issuer.certificate,)
+    assert made.root_above(made.issuer).certificate == made.root
+    assert made.issuer.id == format(made.issuer.certificate.serial_number, "032x")
 
 
-@pytest.mark.parametrize(("title", "path_length"), [("root", 1), ("intermediate", 0)])
-def test_both_are_critical_about_being_an_authority_and_what_for(title: str, path_length: int) -> None:
+@pytest.mark.parametrize(("title", "path_length"), [("root", None), ("intermediate", 0)])
+def test_both_are_critical_about_being_an_authority_and_what_for(title: str, path_length: int | None) -> None:
     certificate = hierarchy_of().root if title == "root" else hierarchy_of().issuer.certificate
     constraints, usage = extension(certificate, x509.BasicConstraints), extension(certificate, x509.KeyUsage)
     assert constraints.critical
@@ -79,37 +84,49 @@ def test_a_key_that_does_not_fit_its_certificate_proves_nothing() -> None:
     issuer = hierarchy_of().issuer
     foreign = ec.generate_private_key(ec.SECP256R1())
     with pytest.raises(InvalidSignature):
-        hierarchy.prove(Issuer(issuer.certificate, foreign, issuer.key_identifier, issuer.chain))
+        hierarchy.prove(replace(issuer, private_key=foreign))
 
 
-@pytest.mark.parametrize("title", ["root", "intermediate"])
-def test_a_foreign_key_is_told_by_its_place(title: str) -> None:
-    made, foreign = hierarchy_of(), ec.generate_private_key(ec.SECP256R1())
-    root_key = foreign if title == "root" else made.root_key
-    key = foreign if title == "intermediate" else made.issuer.private_key
-    with pytest.raises(HierarchyMismatch, match=f"the {title} certificate and the {title} key"):
-        verified(made.root, root_key, made.issuer.certificate, key)
+def foreign_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
 
 
-def test_an_intermediate_of_another_root_is_told() -> None:
+def with_root(made: Hierarchy, root: Root) -> Hierarchy:
+    return Hierarchy.of([root], made.issuers.values())
+
+
+def test_a_foreign_key_is_told_by_its_place() -> None:
+    made = hierarchy_of()
+    with pytest.raises(HierarchyMismatch, match=r"the root .* certificate and the root .* key"):
+        verify(with_root(made, replace(made.active_root(), private_key=foreign_key())))
+    issuer = replace(made.issuer, private_key=foreign_key())
+    with pytest.raises(HierarchyMismatch, match=r"the intermediate .* certificate and the intermediate .* key"):
+        verify(Hierarchy.of(made.roots.values(), [issuer]))
+
+
+def test_an_intermediate_of_another_root_does_not_construct() -> None:
     made, other = hierarchy_of(), new_hierarchy(Ca(), NOW)
-    with pytest.raises(HierarchyMismatch, match="the intermediate certificate is not signed by the root"):
-        verified(other.root, other.root_key, made.issuer.certificate, made.issuer.private_key)
+    with pytest.raises(HierarchyMismatch, match=r"the root above the intermediate .* is missing"):
+        Hierarchy.of(other.roots.values(), made.issuers.values())
 
 
-def test_a_root_of_the_same_name_with_another_key_is_told() -> None:
-    """Only the signature tells them apart."""
+def test_a_signature_by_another_key_is_told() -> None:
+    """Name and key identifier are those of the root; only the signature is not."""
     plan = Plan("Acme", "00000000", 1000, 1000, 0)
-    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(3)]
-    roots = [hierarchy.create_root(plan, key, 1, NOW) for key in keys[:2]]
-    intermediate = hierarchy.create_intermediate(plan, roots[0], keys[0], keys[2], 2, NOW)
-    verified(roots[0], keys[0], intermediate, keys[2])
-    with pytest.raises(HierarchyMismatch, match="the intermediate certificate is not signed by the root"):
-        verified(roots[1], keys[1], intermediate, keys[2])
+    root_key, key = foreign_key(), foreign_key()
+    root = Root.of(create_root(plan, root_key, 1, NOW), root_key)
+    for signed_by, otherwise in ((root_key, None), (foreign_key(), "is not signed by")):
+        forged = create_intermediate(plan, root.certificate, signed_by, key, 2, NOW)
+        made = Hierarchy.of([root], [Issuer.of(forged, key)])
+        if otherwise is None:
+            verify(made)
+        else:
+            with pytest.raises(HierarchyMismatch, match=otherwise):
+                verify(made)
 
 
 def test_a_certificate_that_is_no_authority_is_told() -> None:
-    key, made = ec.generate_private_key(ec.SECP256R1()), hierarchy_of()
+    key, made = foreign_key(), hierarchy_of()
     leaf = (
         x509.CertificateBuilder()
         .subject_name(made.root.subject)
@@ -120,5 +137,28 @@ def test_a_certificate_that_is_no_authority_is_told() -> None:
         .not_valid_after(made.root.not_valid_after_utc)
         .sign(key, hashes.SHA256())
     )
-    with pytest.raises(HierarchyMismatch, match="the root certificate is not that of an authority"):
-        verified(leaf, key, made.issuer.certificate, made.issuer.private_key)
+    with pytest.raises(HierarchyMismatch, match="certificate is not that of an authority"):
+        verify(with_root(made, Root.of(leaf, key)))
+
+
+def test_exactly_one_of_each_kind_is_active() -> None:
+    made = hierarchy_of()
+    retired = replace(made.issuer, state="retired")
+    with pytest.raises(HierarchyMismatch, match="0 classical intermediate certificates are active"):
+        Hierarchy.of(made.roots.values(), [retired])
+    with pytest.raises(HierarchyMismatch, match="0 classical root certificates are active"):
+        with_root(made, replace(made.active_root(), state="retired"))
+    with pytest.raises(LookupError, match="no post-quantum hierarchy"):
+        made.active("post-quantum")
+
+
+def test_a_root_without_its_key_signs_nothing_and_everything_else_goes_on() -> None:
+    made = hierarchy_of()
+    root = made.active_root()
+    signer = root.signer()
+    assert signer is not None
+    assert signer.certificate == made.root
+    offline = made.without_root_key(root.id)
+    assert offline.active_root().signer() is None
+    assert offline.issuer is made.issuer
+    verify(offline)

@@ -6,16 +6,18 @@ from collections.abc import Callable
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 from cryptography.x509.verification import PolicyBuilder, Store
 
 from config.schema import KeyType
 from services.ca import issuance, precertificate, signing
+from services.ca.certification import Certifier
 from services.ca.hierarchy import validity_of
-from services.ca.issuance import Decision, decide, new_serial, parse_serial, serial_text
+from services.ca.issuance import Decision, decide
 from services.ca.messages import OWN_API, Refusal, RefusalKind
 from services.ca.profile import IssuerNotValid, Validity
+from services.ca.serials import new_serial, parse_serial, serial_text
 from tests.unit.ca.applicants import ApplicantKey, dns, ip, p256_key, pem, request, rsa_key
 from tests.unit.ca.authorities import KEY_TYPES, NOW, SERIAL, asked, hierarchy_of, issuers, rules
 
@@ -175,6 +177,31 @@ def test_a_refusal_names_the_rule_of_the_profile(
         decide(asked(csr, "stapled", validity), rules(PROFILES), issuers(hierarchy_of()), NOW, SERIAL)
     assert caught.value.kind == kind
     assert rule in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("name", "generate"),
+    [
+        ("ml-dsa-44", mldsa.MLDSA44PrivateKey.generate),
+        ("ml-dsa-65", mldsa.MLDSA65PrivateKey.generate),
+        ("ml-dsa-87", mldsa.MLDSA87PrivateKey.generate),
+    ],
+)
+def test_a_post_quantum_profile_certifies_ml_dsa_keys_and_others_do_not(
+    name: str, generate: Callable[[], mldsa.MLDSA65PrivateKey]
+) -> None:
+    text = (
+        f'description = "x"\nextended_key_usages = ["serverAuth"]\nhierarchy = "post-quantum"\nkey_types = ["{name}"]'
+    )
+    key = generate()
+    names = x509.SubjectAlternativeName(dns("host.example"))
+    sent = pem(x509.CertificateSigningRequestBuilder(x509.Name([])).add_extension(names, critical=True).sign(key, None))
+    issuer = hierarchy_of().issuer  # of which kind it is makes no difference to what is decided
+    decision = decide(asked(sent, "pq"), rules({"pq": text}), {"post-quantum": issuer}, NOW, SERIAL)
+    made = Certifier(issuer).precertificate(Certifier(issuer).draft(decision))
+    assert x509.load_der_x509_certificate(made.certificate).public_key() == key.public_key()
+    with pytest.raises(Refusal, match="profile tls-server: key_types"):
+        decided(sent)
 
 
 def test_settings_stay_the_limit_of_every_profile() -> None:

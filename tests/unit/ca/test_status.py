@@ -13,7 +13,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.ocsp import OCSPCertStatus, OCSPResponseStatus
 
 from services.ca import crl, ocsp, revocation
-from services.ca.issuance import serial_text
 from services.ca.messages import (
     MAX_CRL_PART_OCTETS,
     CrlDocument,
@@ -23,6 +22,7 @@ from services.ca.messages import (
     Refusal,
     RevocationProof,
 )
+from services.ca.serials import serial_text
 from services.errors import ProbeFailed, StorageUnavailable
 from tests.unit.ca.applicants import p256_key
 from tests.unit.ca.authorities import NOW, hierarchy_of

@@ -91,3 +91,13 @@ def test_another_command_gets_settings_and_its_own_options() -> None:
 
     assert ports.help == "Prints a port."
     assert CliRunner().invoke(ports, ["--set", "api.port=1000", "--times", "3"]).output == "3000\n"
+
+
+def test_check_tells_what_is_wrong_with_certificate_profiles(tmp_path: Path) -> None:
+    profiles = tmp_path / "ca" / "profiles"
+    profiles.mkdir(parents=True)
+    (profiles / "mine.toml").write_text('description = "x"\nextended_key_usage = ["serverAuth"]\n')
+    result = CliRunner().invoke(config, ["check", "--data-dir", str(tmp_path)])
+    assert result.exit_code == 78
+    assert "mine.toml:2: extended_key_usage: found an unknown key" in result.stderr
+    assert "did you mean extended_key_usages?" in result.stderr

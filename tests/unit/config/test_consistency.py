@@ -45,6 +45,21 @@ def problems(*overrides: str) -> list[str]:
             ),
         ),
         (
+            ["ca.pkcs11_module=/m.so", "ca.pkcs11_pin=prompt"],
+            ["ca.pkcs11_module=/m.so"],
+            'ca.pkcs11_pin: found "none", expected a source of the PIN, because ca.pkcs11_module names a token',
+        ),
+        (
+            ["ca.pkcs11_module=/m.so", "ca.pkcs11_pin=prompt", "ca.key_type=rsa3072"],
+            ["ca.pkcs11_module=/m.so", "ca.pkcs11_pin=prompt", "ca.key_type=ed25519"],
+            'ca.key_type: found "ed25519", expected "p256" or "rsa3072", which are made in tokens',
+        ),
+        (
+            ["ca.key_passphrase=fd:3", "ca.pkcs11_pin=fd:4"],
+            ["ca.key_passphrase=fd:3", "ca.pkcs11_pin=fd:3"],
+            'ca.pkcs11_pin: found "fd:3", expected a file descriptor of its own',
+        ),
+        (
             ["ca.default_validity=7776000"],
             ["ca.default_validity=7776001"],
             "ca.default_validity: found 7776001, expected at most ca.max_validity, which is 7776000",
@@ -76,6 +91,16 @@ def problems(*overrides: str) -> list[str]:
             ["api.port=9090", "monitoring.enabled=false"],
             ["api.port=9090"],
             "api.port: found 9090, expected a port of its own; monitoring.port has this one",
+        ),
+        (
+            ["api.http_port=9090", "monitoring.enabled=false"],
+            ["api.http_port=9090"],
+            "api.http_port: found 9090, expected a port of its own; monitoring.port has this one",
+        ),
+        (
+            ["api.http_port=8442"],
+            ["api.http_port=8443"],
+            "api.http_port: found 8443, expected a port of its own; api.port has this one",
         ),
     ],
 )

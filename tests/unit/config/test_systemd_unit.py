@@ -53,11 +53,12 @@ def test_it_waits_longer_for_a_stop_than_draining_one_worker_after_another_takes
     assert int(service["TimeoutStopSec"]) > len(topology(production)) * production.supervisor.drain_timeout
 
 
-def test_it_needs_no_capability_for_the_ports_of_production() -> None:
-    listeners = [
-        one for service in topology(load(None, "production", environ={}).settings) for one in service.listeners
-    ]
-    assert all(listener.port >= 1024 for listener in listeners if listener.kind != "unix")
+def test_it_has_the_capability_that_the_ports_of_production_need_and_no_other(
+    service: configparser.SectionProxy,
+) -> None:
+    listeners = [one for each in topology(load(None, "production", environ={}).settings) for one in each.listeners]
+    assert {listener.port for listener in listeners if listener.kind != "unix" and listener.port < 1024} == {80}
+    assert service["CapabilityBoundingSet"] == service["AmbientCapabilities"] == "CAP_NET_BIND_SERVICE"
 
 
 def test_systemd_finds_nothing_to_say(require_peer: Callable[[str], str], tmp_path: Path) -> None:

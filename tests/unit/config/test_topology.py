@@ -33,8 +33,18 @@ def test_every_address_gets_a_listener_of_the_same_name() -> None:
         "monitoring": tuple(Listener(name="http", kind="tcp", address=a, port=9090) for a in ("127.0.0.1", "::1")),
         "ct": (Listener(name="rpc", kind="unix", path="/srv/tree/run/ct.sock"),),
         "ca": (Listener(name="rpc", kind="unix", path="/srv/tree/run/ca.sock"),),
-        "api": tuple(Listener(name="https", kind="tcp", address=a, port=9443) for a in ("127.0.0.1", "::1")),
+        "api": (
+            *(Listener(name="https", kind="tcp", address=a, port=9443) for a in ("127.0.0.1", "::1")),
+            *(Listener(name="http", kind="tcp", address=a, port=8080, prefix="http_") for a in ("127.0.0.1", "::1")),
+        ),
     }
+
+
+def test_production_answers_for_its_certificates_on_port_80_of_every_address() -> None:
+    production = load(None, "production", Path("/srv/tree"), (), {}).settings
+    (api,) = [service for service in topology(production) if service.name == "api"]
+    places = [(one.address, one.port) for one in api.listeners if one.name == "http"]
+    assert places == [("0.0.0.0", 80), ("::", 80)]
 
 
 def test_monitoring_can_be_switched_off() -> None:
@@ -58,9 +68,18 @@ def test_a_listener_in_no_place_or_in_two_does_not_construct(fields: dict[str, A
         Listener(name="x", **fields)
 
 
+def test_only_the_authority_gets_secrets_and_only_those_that_settings_name() -> None:
+    assert not any(service.secrets for service in topology(settings()))
+    named = topology(settings("ca.key_passphrase=prompt", "ca.pkcs11_pin=fd:9"))
+    assert {service.name: [each.name for each in service.secrets] for service in named if service.secrets} == {
+        "ca": ["key_passphrase", "pkcs11_pin"]
+    }
+
+
 def test_paths_follow_from_the_two_directories() -> None:
     paths = settings("server.runtime_dir=/run/tree").paths
     assert {
+        "hierarchy": paths.hierarchy,
         "root_certificate": paths.root_certificate,
         "ca_dir": paths.ca_dir,
         "ct_dir": paths.ct_dir,
@@ -71,6 +90,7 @@ def test_paths_follow_from_the_two_directories() -> None:
         "control_socket": paths.control_socket,
         "rpc_socket": paths.rpc_socket("ca"),
     } == {
+        "hierarchy": Path("/srv/tree/ca/hierarchy.json"),
         "root_certificate": Path("/srv/tree/ca/root.pem"),
         "ca_dir": Path("/srv/tree/ca"),
         "ct_dir": Path("/srv/tree/ct"),

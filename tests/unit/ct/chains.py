@@ -17,10 +17,14 @@ POISON = x509.ObjectIdentifier("1.3.6.1.4.1.11129.2.4.3")
 Extension = tuple[x509.ExtensionType, bool]
 
 
-@cache
+_keys: dict[str, ec.EllipticCurvePrivateKey] = {}
+
+
 def key(owner: str) -> ec.EllipticCurvePrivateKey:
     """One key for each owner."""
-    return ec.generate_private_key(ec.SECP256R1())
+    if owner not in _keys:
+        _keys[owner] = ec.generate_private_key(ec.SECP256R1())
+    return _keys[owner]
 
 
 def certificate(

@@ -5,6 +5,7 @@ import pytest
 from config.schema import AlertThresholds
 from monitoring.alerts import MAX_RESOLVED, Alerts, Changes, Reading, readings, rules
 from monitoring.component_health import ComponentHealth
+from monitoring.conditions import UNSPOKEN, Conditions
 from monitoring.histogram import EMPTY
 from monitoring.history import Served
 from monitoring.hysteresis import Damper, Latch
@@ -98,6 +99,8 @@ def test_only_the_last_resolved_alerts_are_kept() -> None:
         ("error_rate_high", 0.05, 0.051),
         ("memory_high", 4096.0, 4097.0),
         ("availability_low", 0.99, 0.989),
+        ("findings_open", 0, 1),
+        ("renewal_overdue", 0, 1),
     ],
 )
 def test_a_threshold_itself_is_still_good(name: str, good: float, bad: float) -> None:
@@ -106,15 +109,22 @@ def test_a_threshold_itself_is_still_good(name: str, good: float, bad: float) ->
     assert rule.broken(bad)
 
 
-def component(traffic: Traffic) -> ComponentHealth:
+def component(traffic: Traffic, conditions: Conditions | None = None) -> ComponentHealth:
     stats = facts(START, memory=5_000_000_000).processes
     workers = tuple(WorkerHealth(slot("ca", START, pid=pid), 0, 0, stats[pid], ()) for pid in (101, 102))
-    return ComponentHealth("ca", True, 0.5, (Loss("probe", 0.5, "ca: probe failed"),), workers, traffic, traffic, 0.1)
+    losses = (
+        Loss("probe", 0.5, "ca: probe failed"),
+        Loss("findings", 0.1, "ca: odd"),
+        Loss("renewal", 0.0, "ca: late"),
+    )
+    return ComponentHealth("ca", True, 0.5, losses, workers, traffic, traffic, 0.1, conditions or UNSPOKEN)
 
 
 def test_the_figures_of_a_component_come_with_what_they_were_computed_from() -> None:
     traffic = Traffic(60.0, 80, 10, 10, durations(200, 100), EMPTY)
-    found = {reading.rule: reading for reading in readings(component(traffic), Served(100 * SECOND, 3 * SECOND))}
+    said = Conditions({"unlogged": 2, "twice": 1}, ("crl", "root"))
+    served = Served(100 * SECOND, 3 * SECOND)
+    found = {reading.rule: reading for reading in readings(component(traffic, said), served)}
     assert found.keys() == {rule.name for rule in rules(THRESHOLDS)}
     assert found["component_down"].reason == "ca: probe failed"
     assert found["success_rate_low"].value == pytest.approx(0.9)
@@ -122,7 +132,11 @@ def test_the_figures_of_a_component_come_with_what_they_were_computed_from() -> 
     assert found["cert_issuance_slow"].value == pytest.approx(200, rel=0.125)
     assert found["memory_high"].value == 5000.0
     assert found["memory_high"].evidence == {"pid": 102}
-    assert found["component_down"].evidence == {"probe": 0.5}
+    assert found["component_down"].evidence == {"probe": 0.5, "findings": 0.1}
+    assert (found["findings_open"].value, found["findings_open"].reason) == (3, "ca: odd")
+    assert found["findings_open"].evidence == {"unlogged": 2, "twice": 1}
+    assert (found["renewal_overdue"].value, found["renewal_overdue"].reason) == (2, "ca: late")
+    assert found["renewal_overdue"].evidence == {"crl": 1, "root": 1}
     assert found["error_rate_high"].reason == "10 of 100 requests of the last 60 s failed; its log says why"
     assert found["availability_low"].value == 0.97
     assert found["availability_low"].evidence == {"window_seconds": 100, "down_seconds": 3}

@@ -10,6 +10,7 @@ deaf                serves, but ignores SIGTERM
 speak WORDS         writes to standard error without an end of line, and is killed by SIGKILL
 never               is never ready
 say WORDS           serves, and writes the words to standard error
+secrets             serves, and writes the digest of each of its secrets to standard error
 noisy               serves, and writes a long line to standard error with every heartbeat
 SIGUSR1 at any time stops the heartbeats in a busy loop.
 """
@@ -20,6 +21,7 @@ import signal
 import socket
 import sys
 import time
+from hashlib import sha256
 from pathlib import Path
 
 from config.inheritance import READY, Inheritance
@@ -68,6 +70,7 @@ def _serve(inheritance: Inheritance, word: str, rest: str) -> None:
     inheritance.leash.send(READY)
     if word == "say":
         os.write(2, rest.encode() + b"\n")
+    _tell_secrets(inheritance, word)
     if word == "crash-ready":
         sys.exit(1)
     if word == "exit-ready":
@@ -83,6 +86,12 @@ def _serve(inheritance: Inheritance, word: str, rest: str) -> None:
         writer.beat(time.monotonic_ns())
         if word == "noisy":
             os.write(2, b"x" * 15_000 + b"\n")
+
+
+def _tell_secrets(inheritance: Inheritance, word: str) -> None:
+    if word == "secrets":
+        told = {name: sha256(secret.read()).hexdigest() for name, secret in inheritance.secrets.items()}
+        os.write(2, f"secrets {told}\n".encode())
 
 
 def _answer(listener: object, inheritance: Inheritance) -> None:

@@ -1,0 +1,180 @@
+"""How the parts of the authority are made from what its worker has: settings, secrets, metrics, peers.
+
+Rules: one function for each part, in the order in which `service.build` needs them; nothing is decided here.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Final
+
+from config.problems import ConfigError
+from config.profile_files import load_profiles
+from config.schema import Settings
+from services.ca import crl_takeover
+from services.ca.authorities import authorities_of
+from services.ca.crl_files import CrlFiles
+from services.ca.crl_publication import CrlPublication, signings_of
+from services.ca.evidence_composer import EvidenceComposer, Sealer
+from services.ca.expiry import Item
+from services.ca.finding_register import FindingRegister
+from services.ca.follower import LogFollower
+from services.ca.hierarchy import Hierarchy
+from services.ca.hold import IssuanceHold
+from services.ca.installation import Installation
+from services.ca.inventory import Inventory
+from services.ca.inventory_metrics import InventoryMetrics
+from services.ca.journal import Comparisons, Journal
+from services.ca.keyring import Keyring
+from services.ca.messages import OcspQuery
+from services.ca.metrics import AuthorityMetrics
+from services.ca.reconciler import Reconciler
+from services.ca.reconciler_metrics import ReconcilerMetrics
+from services.ca.responders import Responders
+from services.ca.retention import Retention
+from services.ca.rules import Rules
+from services.ca.server import CertificateAuthority
+from services.ca.status import CertificateStatusService
+from services.ca.status_metrics import StatusMetrics
+from services.ca.storage import Storage
+from services.ca.surroundings import Surroundings
+from services.ca.sweeper import Sweeper
+from services.ca.token_keys import Pkcs11Token
+from services.ca.transparency import TransparencyLog
+from services.errors import ConfigurationError
+from services.rpc_server import Call
+from services.worker import Worker
+
+LOG_ACCEPTED: Final = "accept-log"  # the operator's word that the log is to be taken as it is
+LOG_SHARE: Final = 0.5  # of the time for a probe: so that a log that hangs is found out before the probe is too late
+
+
+def rules_of(settings: Settings) -> Rules:
+    """What settings and profiles let the authority issue. Raises ConfigurationError with everything that is wrong."""
+    try:
+        documents = load_profiles(settings)
+    except ConfigError as error:
+        raise ConfigurationError(f"the certificate profiles cannot be used: {error}") from error
+    return Rules.of(settings, documents)
+
+
+def keyring_of(worker: Worker) -> Keyring:
+    """What opens the authority's keys, by settings and secrets."""
+    ca = worker.settings.ca
+    token = Pkcs11Token(ca.pkcs11_module, ca.pkcs11_token, worker.secret("pkcs11_pin")) if ca.pkcs11_module else None
+    return Keyring(worker.secret("key_passphrase"), token)
+
+
+def transparency_log(worker: Worker, hierarchy: Hierarchy, hold: IssuanceHold) -> TransparencyLog:
+    """The authority's side of the log; nothing is logged while `hold` says so."""
+    probe_seconds = worker.probe_timeout * LOG_SHARE
+    return TransparencyLog(worker.peer("ct"), hierarchy.anchors(), worker.log, unix_milliseconds, probe_seconds, hold)
+
+
+async def open_status(
+    worker: Worker, installation: Installation, counting_refusals: Callable[[], AbstractContextManager[None]]
+) -> CertificateStatusService:
+    """Bring record and published lists together, and keep status from now on. Raises StorageUnavailable."""
+    settings, storage = worker.settings, installation.storage.status()
+    authorities = authorities_of(installation.hierarchy, settings.ca.crl_partitions)
+    around = Surroundings(
+        metrics=StatusMetrics(worker.metrics),
+        log=worker.log,
+        now=unix_seconds,
+        random_octets=os.urandom,
+        backdate=settings.ca.backdate,
+    )
+    files = CrlFiles(settings.paths.ca_dir / "crl")
+    publication = CrlPublication(
+        signings=signings_of(authorities, settings), storage=storage, files=files, around=around
+    )
+    await crl_takeover.restore(files, authorities, storage, publication, around)
+    lifetime = settings.ca.ocsp_validity
+    status = CertificateStatusService(
+        authorities=authorities,
+        storage=storage,
+        publication=publication,
+        responders=Responders(issuers=authorities.issuers, storage=storage, around=around, lifetime=lifetime),
+        around=around,
+        counting_refusals=counting_refusals,
+        answer_lifetime=lifetime,
+    )
+    await status.start()
+    return status
+
+
+def inventory_of(worker: Worker, record: Storage, sources: Sequence[Callable[[], Iterable[Item]]]) -> Inventory:
+    """The inventory of an open record; `sources` give what ends beside the leaves."""
+    metrics, storage = InventoryMetrics(worker.metrics), record.inventory()
+    return Inventory(
+        storage=storage,
+        retention=Retention(storage, worker.settings.ca.retention_days, metrics, worker.log, unix_seconds),
+        sources=sources,
+        metrics=metrics,
+        log=worker.log,
+        now=unix_seconds,
+        disk_free=lambda: shutil.disk_usage(worker.settings.paths.ca_dir).free,
+    )
+
+
+async def open_reconciler(
+    worker: Worker,
+    storage: Storage,
+    status: CertificateStatusService,
+    rules: Rules,
+    hold: IssuanceHold,
+) -> Reconciler:
+    """Compare record and log from now on. Raises StorageUnavailable."""
+
+    async def answer(request: bytes) -> bytes:
+        return (await status.ocsp(OcspQuery(request=request), Call("ocsp", 2**63, ""))).der
+
+    kept, metrics, journal = storage.reconciliation(), ReconcilerMetrics(worker.metrics), Journal(worker.peer("ct"))
+    register = FindingRegister(kept, metrics, worker.log, unix_seconds)
+    unlogged = [name for name, profile in rules.profiles.items() if not profile.transparency]
+    comparisons = Comparisons(journal, kept, status.certificates, unlogged)
+    follower = LogFollower(kept, journal, comparisons, register, hold, metrics, worker.log)
+    sweeper = Sweeper(kept, storage.status(), journal, comparisons, register, answer, unix_seconds)
+    reconciler = Reconciler(kept, follower, sweeper, register, hold, metrics, worker.log)
+    await reconciler.start(worker.settings.paths.ca_dir / LOG_ACCEPTED, unix_seconds())
+    return reconciler
+
+
+def composer_of(
+    worker: Worker,
+    storage: Storage,
+    authority: CertificateAuthority,
+    status: CertificateStatusService,
+    metrics: AuthorityMetrics,
+) -> EvidenceComposer:
+    """Who puts evidence together, sealed by the issuer of the certificate that it is about."""
+
+    def sealer(name: str) -> Sealer | None:
+        hierarchy = authority.hierarchy
+        issuer = hierarchy.issuers.get(name)
+        if issuer is None:
+            return None
+        return Sealer(issuer.private_key, (*issuer.path, hierarchy.root_above(issuer).certificate))
+
+    return EvidenceComposer(
+        storage=storage,
+        sealer=sealer,
+        peer=worker.peer("ct"),
+        answer=status.ocsp,
+        counting_refusals=metrics.counting_refusals,
+        now=unix_seconds,
+    )
+
+
+def unix_milliseconds() -> int:
+    """The clock that timestamps go by: the same, in milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def unix_seconds() -> int:
+    """The clock that certificates go by: the wall clock of the host, whole seconds since the Unix epoch."""
+    return int(time.time())
