@@ -15,14 +15,24 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 
+from config.profile_schema import NameKind
 from services.ca.certified import UNREADABLE
+from services.ca.name_constraints import NameConstraints
+from services.ca.names import Name
 
 _JUDGED: Final = (
     x509.BasicConstraints,
     x509.KeyUsage,
     x509.ExtendedKeyUsage,
     x509.SubjectAlternativeName,
+    x509.NameConstraints,
 )
+_KINDS: Final[dict[type[x509.GeneralName], NameKind]] = {
+    x509.DNSName: "dns",
+    x509.IPAddress: "ip",
+    x509.RFC822Name: "email",
+    x509.UniformResourceIdentifier: "uri",
+}
 
 
 class PathRefused(Exception):
@@ -60,6 +70,7 @@ def check_constraints(path: Sequence[x509.Certificate]) -> str:
             _check_authority(authority, below)
         if _basic(path[0]).ca:
             raise PathRefused("it is the certificate of an authority")
+        _check_names(path)
     except UNREADABLE as error:
         raise PathRefused(f"a certificate lacks or repeats an extension: {error}") from error
     return "every issuer may issue"
@@ -72,6 +83,31 @@ def _check_authority(authority: x509.Certificate, below: int) -> None:
         raise PathRefused(f"{_name(authority)} may not sign certificates")
     if basic.path_length is not None and basic.path_length < below:
         raise PathRefused(f"{_name(authority)} may have {basic.path_length} authorities below it, and has {below}")
+
+
+def _check_names(path: Sequence[x509.Certificate]) -> None:
+    """The names are ones that every authority above may certify (RFC 5280, section 4.2.1.10)."""
+    for authority in path[1:]:
+        _check_kinds(authority)
+    constraints = NameConstraints.in_certificates(*path[1:])
+    for name in path[0].extensions.get_extension_for_class(x509.SubjectAlternativeName).value:
+        kind = _KINDS.get(type(name))
+        if kind is None:
+            raise PathRefused(f"a name of the kind {type(name).__name__} is not judged here")
+        for each in constraints:
+            if trouble := each.trouble_with(Name(kind, str(name.value).lower())):
+                raise PathRefused(f"the name {name.value!s} {trouble}")
+
+
+def _check_kinds(authority: x509.Certificate) -> None:
+    """Constraints of a kind that is not judged make the path invalid: somebody wants them to be obeyed."""
+    try:
+        constraints = authority.extensions.get_extension_for_class(x509.NameConstraints).value
+    except x509.ExtensionNotFound:
+        return
+    for subtree in (*(constraints.permitted_subtrees or ()), *(constraints.excluded_subtrees or ())):
+        if type(subtree) not in _KINDS:
+            raise PathRefused(f"{_name(authority)} constrains names of the kind {type(subtree).__name__}")
 
 
 def _check_critical(certificate: x509.Certificate) -> None:

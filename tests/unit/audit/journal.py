@@ -73,7 +73,9 @@ def root() -> x509.Certificate:
     return hierarchy_of().root
 
 
-def certify_authority(key: ec.EllipticCurvePrivateKey, name: x509.Name) -> x509.Certificate:
+def certify_authority(
+    key: ec.EllipticCurvePrivateKey, name: x509.Name, constraints: x509.NameConstraints | None = None
+) -> x509.Certificate:
     """An authority that the root signs and that nobody knows of."""
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     builder = (
@@ -88,6 +90,8 @@ def certify_authority(key: ec.EllipticCurvePrivateKey, name: x509.Name) -> x509.
         .add_extension(issuer().certificate.extensions.get_extension_for_class(x509.KeyUsage).value, critical=True)
         .add_extension(identifier, critical=False)
     )
+    if constraints is not None:
+        builder = builder.add_extension(constraints, critical=True)
     root_key = hierarchy_of().active_root().private_key
     assert root_key is not None
     return builder.sign(root_key, signing_hash(root_key))

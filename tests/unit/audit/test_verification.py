@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from ipaddress import ip_network
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from config.schema import Ca
+from services.audit.path import PathRefused, check_constraints
 from services.audit.verification import Anchors, Check, passed, verify
 from services.ca import evidence, ocsp
 from services.ca.certified import der
@@ -184,3 +186,25 @@ def test_only_the_issuer_can_seal(given: Evidence) -> None:
     assert failing(checked(forged, seal=False)) == ["seal"]
     assert failing(checked(changed(given, seal=b""), seal=False)) == ["seal"]
     assert failing(checked(changed(given, profile="tls-client"), seal=False)) == ["seal"]
+
+
+@pytest.mark.parametrize(
+    ("constraints", "refused"),
+    [
+        (x509.NameConstraints([x509.DNSName("example.test")], None), ""),
+        (x509.NameConstraints([x509.DNSName("other.test")], None), "not permitted"),
+        (x509.NameConstraints(None, [x509.DNSName("example.test")]), "excluded"),
+        (x509.NameConstraints(None, [x509.IPAddress(ip_network("0.0.0.0/0"))]), ""),
+        (x509.NameConstraints([x509.DirectoryName(x509.Name([]))], None), "of the kind DirectoryName"),
+    ],
+)
+def test_names_that_an_authority_above_may_not_certify_make_the_path_invalid(
+    given: Evidence, constraints: x509.NameConstraints, refused: str
+) -> None:
+    leaf = x509.load_pem_x509_certificate(given.chain[0].encode())
+    above = certify_authority(p256_key(), issuer().certificate.subject, constraints)
+    if not refused:
+        assert check_constraints([leaf, above, root()]) == "every issuer may issue"
+        return
+    with pytest.raises(PathRefused, match=refused):
+        check_constraints([leaf, above, root()])
