@@ -32,13 +32,14 @@ from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar
 
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from config.profile_schema import HierarchyKind
 from monitoring.metrics import Histogram
 from services.ca import hierarchy, issuance, keys, listing, trial
 from services.ca.certification import Certified, Certifier, Draft, Objection
 from services.ca.findings import Finding
-from services.ca.hierarchy import Issuer
+from services.ca.hierarchy import Hierarchy, Issuer
 from services.ca.installation import Installation
 from services.ca.issuance import Decision, new_serial, parse_serial, serial_text
 from services.ca.messages import (
@@ -77,7 +78,6 @@ class CertificateAuthority:
         now: Callable[[], int],
         random_octets: Callable[[int], bytes],
     ) -> None:
-        self._hierarchy = installation.hierarchy
         self._storage = installation.storage
         self._rules = rules
         self._transparency = transparency
@@ -85,21 +85,27 @@ class CertificateAuthority:
         self._log = log
         self._now = now
         self._random_octets = random_octets
-        self._issuers: dict[HierarchyKind, Issuer] = {"classical": self._hierarchy.issuer}
+        self._unfinished = 0
+        self._quarantined = 0
+        self._finishing: set[asyncio.Task[Any]] = set()
+        self.adopt(installation.hierarchy)
+
+    def adopt(self, adopted: Hierarchy) -> None:
+        """Issue with this hierarchy from now on. What is in flight is finished with the issuer that it began with."""
+        self._hierarchy = adopted
+        self._issuers: dict[HierarchyKind, Issuer] = {"classical": adopted.issuer}
         self._certifiers = {kind: Certifier(issuer) for kind, issuer in self._issuers.items()}
         self._chains = {
             serial_text(issuer.certificate.serial_number): [keys.pem(one).decode("ascii") for one in issuer.chain]
             for issuer in self._issuers.values()
         }
-        self._roots = Roots(certificates=[keys.pem(self._hierarchy.root).decode("ascii")])
-        self._unfinished = 0
-        self._quarantined = 0
-        self._finishing: set[asyncio.Task[Any]] = set()
+        self._roots = Roots(certificates=[keys.pem(adopted.root).decode("ascii")])
+        self._transparency.trust([adopted.root.public_bytes(Encoding.DER)])
+        self._metrics.show_expiry(adopted)
 
     async def start(self) -> None:
         """Try every profile, show the state that was found. Raises ConfigurationError for a profile that cannot be."""
         trial.try_profiles(self._rules, self._issuers)
-        self._metrics.show_expiry(self._hierarchy)
         self._count_unfinished(await self._storage.unfinished())
         if self._unfinished:
             self._log.info("serial numbers are on record without a certificate", count=self._unfinished)

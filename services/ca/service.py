@@ -6,8 +6,6 @@ import os
 import time
 from typing import Final
 
-from cryptography.hazmat.primitives.serialization import Encoding
-
 from config.problems import ConfigError
 from config.profile_files import load_profiles
 from config.schema import Settings
@@ -51,12 +49,11 @@ async def build(worker: Worker) -> CaService:
     """Open the authority, or create it, and answer calls. Raises ConfigurationError and StorageUnavailable."""
     rules = rules_of(worker.settings)
     installation = await open_installation(worker.settings, unix_seconds, worker.log)
-    roots = [installation.hierarchy.root.public_bytes(Encoding.DER)]
     probe_seconds = worker.probe_timeout * LOG_SHARE
     authority = CertificateAuthority(
         installation=installation,
         rules=rules,
-        transparency=TransparencyLog(worker.peer("ct"), roots, worker.log, unix_milliseconds, probe_seconds),
+        transparency=TransparencyLog(worker.peer("ct"), worker.log, unix_milliseconds, probe_seconds),
         metrics=AuthorityMetrics(worker.metrics, rules.profiles),
         log=worker.log,
         now=unix_seconds,
