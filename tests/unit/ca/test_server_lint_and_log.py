@@ -1,6 +1,7 @@
 """What the lint and the log do to issuance: what is signed, stored, told, and kept from everybody."""
 
 import sqlite3
+import ssl
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -20,7 +21,7 @@ from services.ca.messages import (
     ListCertificates,
     Refusal,
 )
-from services.ct.messages import SignedCertificateTimestamp
+from services.ct.messages import MAX_CERTIFICATE_OCTETS, SignedCertificateTimestamp
 from services.errors import (
     ConfigurationError,
     DeadlineExceeded,
@@ -31,6 +32,7 @@ from services.errors import (
 )
 from services.probing import finding_of
 from tests.rig.fake_log import without_poison
+from tests.unit.ca.applicants import der, request
 from tests.unit.ca.authorities import asked, hierarchy_of, rules
 from tests.unit.ca.hosts import CALL, CSR, Host, on_host
 
@@ -230,6 +232,22 @@ def test_what_the_lint_finds_before_signing_is_told_as_its_fault_deserves_and_no
             assert host.refusals(kind) == 1
         else:
             assert host.metrics.counter("trustchain_ca_lint_findings_total", rule=rule).value == 1
+
+    on_host(tmp_path, test)
+
+
+def test_a_certificate_that_the_log_would_find_too_large_is_refused_before_anything_is_stored(tmp_path: Path) -> None:
+    def named(characters: int) -> bytes:
+        names = [x509.UniformResourceIdentifier(f"urn:{n}:{'x' * characters}") for n in range(32)]
+        return der(request(names))
+
+    async def test(host: Host) -> None:
+        with pytest.raises(Refusal, match="ask for fewer or shorter names") as caught:
+            await host.authority.issue(asked(named(1_950), "tls-client"), CALL)
+        assert caught.value.kind == "forbidden-name"
+        assert await host.storage.is_empty()
+        issued = await host.authority.issue(asked(named(1_800), "tls-client"), CALL)
+        assert len(ssl.PEM_cert_to_DER_cert(issued.certificate)) < MAX_CERTIFICATE_OCTETS
 
     on_host(tmp_path, test)
 
