@@ -40,7 +40,7 @@ class StatusUrls:
 
 def urls_of(settings: Settings) -> StatusUrls:
     """The URLs of certificates that are issued with these settings."""
-    return StatusUrls(settings.ca.status_url or f"http://{settings.server.domain}:{settings.api.http_port}")
+    return StatusUrls(settings.status_url)
 
 
 def partition_of(serial: int, partitions: int) -> int:
