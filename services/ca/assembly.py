@@ -23,7 +23,6 @@ from services.ca.evidence_composer import EvidenceComposer, Sealer
 from services.ca.expiry import Item
 from services.ca.finding_register import FindingRegister
 from services.ca.follower import LogFollower
-from services.ca.hierarchy import Hierarchy
 from services.ca.hold import IssuanceHold
 from services.ca.installation import Installation
 from services.ca.inventory import Inventory
@@ -69,10 +68,10 @@ def keyring_of(worker: Worker) -> Keyring:
     return Keyring(worker.secret("key_passphrase"), token)
 
 
-def transparency_log(worker: Worker, hierarchy: Hierarchy, hold: IssuanceHold) -> TransparencyLog:
+def transparency_log(worker: Worker, hold: IssuanceHold) -> TransparencyLog:
     """The authority's side of the log; nothing is logged while `hold` says so."""
     probe_seconds = worker.probe_timeout * LOG_SHARE
-    return TransparencyLog(worker.peer("ct"), hierarchy.anchors(), worker.log, unix_milliseconds, probe_seconds, hold)
+    return TransparencyLog(worker.peer("ct"), worker.log, unix_milliseconds, probe_seconds, hold)
 
 
 async def open_status(

@@ -25,6 +25,10 @@ from services.ca.lint import Form, Signer, lint_certificate, lint_to_be_signed
 from services.ca.messages import Refusal, RefusalKind
 from services.ca.precertificate import PrecertificateError
 from services.ca.signing_keys import spki
+from services.ct.messages import MAX_CERTIFICATE_OCTETS
+
+# What the log takes, less the largest signature and the timestamps.
+MAX_TO_BE_SIGNED: Final = MAX_CERTIFICATE_OCTETS - 6_000
 
 _FAULTS: Final[dict[Fault, RefusalKind]] = {"name": "forbidden-name", "key": "bad-key"}
 
@@ -108,6 +112,9 @@ class Certifier:
     def draft(self, decision: Decision) -> Draft:
         """Build and look. Raises Refusal for what the request is to blame for, and Objection."""
         to_be_signed = issuance.to_be_signed(decision)
+        if len(to_be_signed) > MAX_TO_BE_SIGNED:
+            detail = f"the certificate would have more than {MAX_TO_BE_SIGNED} octets: ask for fewer or shorter names"
+            raise Refusal("forbidden-name", "csr", detail)
         form: Form = "precertificate" if decision.profile.transparency else "certificate"
         findings = lint_to_be_signed(to_be_signed, self._signer, form)
         if findings:

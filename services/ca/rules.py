@@ -10,7 +10,7 @@ from config.schema import Settings
 from services.ca.messages import Refusal
 from services.ca.names import NamePolicy
 from services.ca.profile import Lifetimes, Profile
-from services.ca.status_urls import StatusUrls
+from services.ca.status_urls import StatusUrls, urls_of
 from services.errors import ConfigurationError
 
 
@@ -39,7 +39,7 @@ class Rules:
                 profiles[name] = Profile.of(documents[name], limits)
             except ValueError as error:
                 raise ConfigurationError(f"{documents[name].place}: {error}") from error
-        return cls(ca.default_profile, profiles, policy, StatusUrls(settings.status_url), ca.crl_partitions)
+        return cls(ca.default_profile, profiles, policy, urls_of(settings), ca.crl_partitions)
 
     def profile(self, name: str | None) -> Profile:
         """The profile of this name; None means the default one. Raises Refusal("unknown-profile")."""

@@ -83,7 +83,6 @@ class CertificateAuthority:
         now: Callable[[], int],
         random_octets: Callable[[int], bytes],
     ) -> None:
-        self._hierarchy = installation.hierarchy
         self._storage = installation.storage
         self._rules = rules
         self._transparency = transparency
@@ -107,12 +106,12 @@ class CertificateAuthority:
         """Issue with this hierarchy from now on. What is in flight is finished with the issuer that it began with."""
         self._issue_with(hierarchy)
         self._metrics.show_expiry(hierarchy, self._now())
-        self._transparency.accept(hierarchy.anchors())
 
     def _issue_with(self, hierarchy: Hierarchy) -> None:
         self._hierarchy = hierarchy
         self._issuers = {kind: hierarchy.active(kind) for kind in hierarchy.kinds}
         self._certifiers = {kind: Certifier(issuer) for kind, issuer in self._issuers.items()}
+        self._transparency.trust(hierarchy.anchors())
 
     async def start(self) -> None:
         """Try every profile, show the state that was found. Raises ConfigurationError for a profile that cannot be."""

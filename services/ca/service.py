@@ -73,7 +73,7 @@ async def build(worker: Worker) -> CaService:
     authority = CertificateAuthority(
         installation=installation,
         rules=rules,
-        transparency=assembly.transparency_log(worker, installation.hierarchy, hold),
+        transparency=assembly.transparency_log(worker, hold),
         metrics=metrics,
         log=worker.log,
         now=unix_seconds,

@@ -53,7 +53,7 @@ class Peer(Protocol):
 
 
 class TransparencyLog:
-    """Asks the log. `roots` are certificates (DER) at which chains end; `now` is in milliseconds since the epoch.
+    """Asks the log. `now` is in milliseconds since the Unix epoch; a probe takes `probe_seconds` at most.
 
     `hold` says whether the log may be added to; None when nobody compares it.
     """
@@ -61,14 +61,13 @@ class TransparencyLog:
     def __init__(
         self,
         peer: Peer,
-        roots: Sequence[bytes],
         log: Any,
         now: Callable[[], int],
         probe_seconds: float,
         hold: IssuanceHold | None = None,
     ) -> None:
         self._peer = peer
-        self._roots = AcceptRoots(certificates=list(roots))
+        self._roots = AcceptRoots(certificates=[])
         self._log = log
         self._now = now
         self._probe_seconds = probe_seconds
@@ -77,8 +76,8 @@ class TransparencyLog:
         self._doubtful = False
         self._introducing: asyncio.Task[None] | None = None
 
-    def accept(self, roots: Sequence[bytes]) -> None:
-        """Register these roots, too: before anything else is logged, the log is introduced to them."""
+    def trust(self, roots: Sequence[bytes]) -> None:
+        """Chains end at these roots (DER) from now on: the log is told before anything else is logged."""
         self._roots = AcceptRoots(certificates=list(roots))
         self._doubtful = True
 
@@ -107,7 +106,7 @@ class TransparencyLog:
         `chain` begins with it (DER); `logged` is its TBSCertificate without the poison, `issuer_key_hash` the SHA-256
         of its issuer's SubjectPublicKeyInfo (RFC 6962, section 3.2). Raises Unavailable and LogFault.
         """
-        identity = self._identity or await self._introduced()
+        identity = self._identity if self._identity is not None and not self._doubtful else await self._introduced()
         reply = await self._asked_to_add(AddChain(chain=list(chain), entry_type="precert"), trace)
         if reply.log_id != identity.log_id:
             self._log.warning("the log has another key than before", before=identity.log_id.hex())
@@ -139,8 +138,9 @@ class TransparencyLog:
 
     async def _introduced(self) -> LogIdentity:
         """Register the roots, learn who the log is. Raises Unavailable and LogFault."""
+        roots = self._roots
         try:
-            await self._called("accept_roots", self._roots, Roots, INTRODUCTION_SECONDS)
+            await self._called("accept_roots", roots, Roots, INTRODUCTION_SECONDS)
             described = await self._called("log", GetLog(), LogDescription, INTRODUCTION_SECONDS)
             identity = LogIdentity.of(described.public_key)
         except Refused as refused:
@@ -149,12 +149,13 @@ class TransparencyLog:
             raise LogFault(str(error)) from error
         if self._identity is None or self._identity.log_id != identity.log_id:
             self._log.info("introduced to the log", origin=described.origin, log_id=identity.log_id.hex())
-        self._identity, self._doubtful = identity, False
+        self._identity = identity
+        self._doubtful = roots is not self._roots
         return identity
 
     async def _keep_introducing(self) -> None:
         told = False
-        while self._identity is None:
+        while self._identity is None or self._doubtful:
             try:
                 await self._introduced()
             except (Unavailable, LogFault) as error:

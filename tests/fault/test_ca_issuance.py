@@ -278,6 +278,37 @@ def test_a_stop_finishes_what_was_asked(authority: Authority) -> None:
     assert (reserved, issued) == (0, len(authority.acknowledged))
 
 
+@pytest.mark.parametrize(
+    ("profile", "said"),
+    [
+        ("extended_key_usage = []", "mine.toml:1: extended_key_usage: found an unknown key"),
+        (
+            'description = "x"\nextended_key_usages = ["serverAuth"]\n[key_usage]\nrsa = ["contentCommitment"]',
+            "the profile mine cannot be used for keys of the type rsa: purposes: no key usage is consistent",
+        ),
+    ],
+)
+def test_a_profile_that_cannot_be_used_ends_the_start_and_says_why(
+    authority: Authority, profile: str, said: str
+) -> None:
+    profiles = authority.directory / "data" / "ca" / "profiles"
+    profiles.mkdir(parents=True)
+    (profiles / "mine.toml").write_text(profile)
+    command = [sys.executable, "-m", "tests.fault.ca_process", "serve", str(authority.directory)]
+    descriptor = authority.listener.fileno()
+    done = subprocess.run(
+        [*command, str(descriptor), "never", "0"],
+        pass_fds=[descriptor],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1, "in the worker this is exit code 78"
+    assert "ConfigurationError: " in done.stderr
+    assert said in done.stderr
+
+
 def test_a_kill_at_each_file_step_of_the_first_start_leaves_nothing_or_a_whole_hierarchy(short_path: Path) -> None:
     command = [sys.executable, "-m", "tests.fault.ca_process", "starts", str(short_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

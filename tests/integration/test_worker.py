@@ -215,7 +215,12 @@ def test_without_its_supervisor_it_is_gone_within_a_second(started: Any) -> None
 
 
 @pytest.mark.parametrize(
-    ("mistake", "code", "line"), [("config", 78, "chown it"), ("bug", 1, "ZeroDivisionError: by zero")]
+    ("mistake", "code", "line"),
+    [
+        ("config", 78, "chown it"),
+        ("families", 78, "this label value is none: correct it"),
+        ("bug", 1, "ZeroDivisionError: by zero"),
+    ],
 )
 def test_an_error_at_start_has_its_exit_code_and_its_line(
     started: Any, tmp_path: Path, mistake: str, code: int, line: str

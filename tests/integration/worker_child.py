@@ -12,13 +12,13 @@ from pathlib import Path
 import msgspec
 
 from config.inheritance import Inheritance
-from monitoring.metrics import operation
+from config.schema import Settings
+from monitoring.metrics import Family, operation
 from services import worker
 from services.errors import ConfigurationError, DatabaseCorrupt, PeerGone, ProbeFailed, StorageUnavailable
 from services.rpc_server import Call, Server
 from services.worker import Worker
 
-FAMILIES = operation("trustchain_echo_requests", "Echoes.")
 FAULTS: dict[str, Exception] = {
     "own": ProbeFailed("own", "own fault"),
     "dependency": PeerGone("ca ended"),
@@ -62,6 +62,13 @@ def _told(file: Path) -> str:
     return file.read_text().strip() if file.exists() else ""
 
 
+def families(settings: Settings) -> tuple[Family, ...]:
+    """They may depend on settings, and on files that settings name."""
+    if _told(Path(settings.server.data_dir) / "build") == "families":
+        raise ConfigurationError("this label value is none: correct it")
+    return operation("trustchain_echo_requests", "Echoes.")
+
+
 async def build(own: Worker) -> EchoService:
     directory = Path(own.settings.server.data_dir)
     if _told(directory / "build") == "config":
@@ -80,4 +87,4 @@ def main(inheritance: Inheritance, log: str) -> None:
     """What the supervisor's entry does before it gets here is not of interest, save the log."""
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(descriptor, sys.stderr.fileno())
-    worker.run(inheritance, build, FAMILIES)
+    worker.run(inheritance, build, families)

@@ -104,7 +104,8 @@ async def certified(decision: Decision, log: FakeLog, root: x509.Certificate) ->
     """Precertificate and certificate (DER) of a decision, with a timestamp of this log."""
     certifier = Certifier(decision.issuer)
     made = certifier.precertificate(certifier.draft(decision))
-    client = TransparencyLog(LogPeer(log), [root.public_bytes(Encoding.DER)], SILENT, log.now, 1.0)
+    client = TransparencyLog(LogPeer(log), SILENT, log.now, 1.0)
+    client.trust([root.public_bytes(Encoding.DER)])
     promise = await client.add(certifier.chain(made), certifier.key_hash, made.logged)
     return made.certificate, certifier.certificate(made, promise.serialized, promise.leaf_index).certificate
 
@@ -133,11 +134,10 @@ def authority_over(
 ) -> CertificateAuthority:
     """An authority over an open record."""
     ruled = ruled or rules()
-    roots = [made.root.public_bytes(Encoding.DER)]
     return CertificateAuthority(
         installation=Installation(made, storage),
         rules=ruled,
-        transparency=TransparencyLog(peer, roots, log, peer.log.now, 1.0),
+        transparency=TransparencyLog(peer, log, peer.log.now, 1.0),
         metrics=AuthorityMetrics(metrics or Metrics.in_memory(families(ruled.profiles)), ruled.profiles),
         log=log,
         now=now,

@@ -37,9 +37,9 @@ from services.rpc_server import Call
 from tests.rig.fake_log import FakeLog, LogPeer
 from tests.unit.ca.applicants import dns, pem, request
 from tests.unit.ca.authorities import NOW, asked, authority_over, hierarchy_of, means, rules
+from tests.unit.ca.hosts import Log
 from tests.unit.ca.records import opened
 from tests.unit.ca.test_ceremony import FOREIGN, FOREIGN_ROOT, KEY, ROOT_KEY, authority
-from tests.unit.ca.test_server import Log
 
 CALL = Call("a method", 2**63, "")
 CSR = pem(request(dns("host.example")))

@@ -26,8 +26,8 @@ class Side:
         self.now = NOW * 1000
         self.fake = FakeLog(now=lambda: NOW * 1000)
         self.peer = LogPeer(self.fake)
-        roots = [hierarchy_of().root.public_bytes(Encoding.DER)]
-        self.log = TransparencyLog(self.peer, roots, SILENT, lambda: self.now, 1.0)
+        self.log = TransparencyLog(self.peer, SILENT, lambda: self.now, 1.0)
+        self.log.trust([hierarchy_of().root.public_bytes(Encoding.DER)])
 
     async def add(self) -> SignedCertificateTimestamp:
         return await self.log.add(CERTIFIER.chain(MADE), CERTIFIER.key_hash, MADE.logged)
@@ -90,6 +90,18 @@ def test_a_log_that_lost_its_roots_is_told_them_again() -> None:
     async def test(side: Side) -> None:
         await side.log.ready()
         side.fake.roots.clear()
+        await side.add()
+        assert side.peer.calls == ["accept_roots", "log", "add", "accept_roots", "log", "add"]
+
+    on_side(test)
+
+
+def test_a_new_root_is_told_before_anything_else_is_logged() -> None:
+    async def test(side: Side) -> None:
+        await side.add()
+        side.log.trust([hierarchy_of(kind).root.public_bytes(Encoding.DER) for kind in ("p256", "ed25519")])
+        await side.log.ready()
+        assert len(side.fake.roots) == 2
         await side.add()
         assert side.peer.calls == ["accept_roots", "log", "add", "accept_roots", "log", "add"]
 
