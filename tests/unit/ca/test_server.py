@@ -45,7 +45,7 @@ class Log:
     def info(self, event: str, **values: Any) -> None:
         self.events.append((event, values))
 
-    warning = info
+    warning = error = info
 
 
 class Host:
