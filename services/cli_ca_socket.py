@@ -35,7 +35,7 @@ def ask(settings: Settings, method: str, request: Struct, reply_type: type[T]) -
         field = f" ({error.field})" if error.field else ""
         raise CommandError(f"refused: {error.kind}{field}: {error.detail}") from error
     except Unavailable as error:
-        raise CommandError(f"the authority cannot do it now, and nothing was changed: {error.detail}") from error
+        raise CommandError(f"the authority cannot do it now: {error.detail}") from error
     except RemoteError as error:
         raise CommandError(f"{error.detail}. `trustchain ca list` shows what there is now") from error
 

@@ -35,7 +35,7 @@ from supervisor.output import Output
 from supervisor.process import ForkServer
 from supervisor.restart import Limits as RestartLimits
 from supervisor.secrets import close_secrets, read_secrets
-from supervisor.sockets import Sockets, close_listeners, open_listeners
+from supervisor.sockets import close_listeners, open_listeners
 from supervisor.tree import ReplacePolicy, Tree, grow
 from supervisor.vacancies import Vacancies
 from supervisor.workers import Belongings, Workers
@@ -60,18 +60,14 @@ def run(settings: Settings, services: Sequence[Service], options: str = "") -> i
         stack.callback(output.close)
         stack.callback(_flush, output)
         log = Log(output, settings.log.format, settings.log.level)
-        sockets = _take_possession(settings.paths, services, log, stack)
-        secrets = read_secrets(services)
-        stack.callback(close_secrets, secrets)
+        belongings = _take_possession(settings.paths, services, log, stack)
         around = _surroundings(settings, services, options, output, log, stack)
         fork_server = ForkServer([f"{service.module}.__main__" for service in services], settings.server.runtime_dir)
         # In this order: the block's end is told to the resource tracker, which ends together with the fork server.
         stack.callback(fork_server.close)
         stack.callback(around.blocks.close)
         supervisor = Supervisor(grown_tree(child_specs(services), settings.supervisor), around)
-        workers = Workers(
-            settings, Belongings(sockets, secrets), fork_server, around.descriptors, output, log, supervisor.tell
-        )
+        workers = Workers(settings, belongings, fork_server, around.descriptors, output, log, supervisor.tell)
         control = _control(settings.paths, around.descriptors, supervisor)
         stack.callback(control.close)
         supervisor.attach(workers, Vacancies(sockets, around.descriptors), control.reply, control.expire)
@@ -81,13 +77,15 @@ def run(settings: Settings, services: Sequence[Service], options: str = "") -> i
         return code
 
 
-def _take_possession(paths: Paths, services: Sequence[Service], log: Log, stack: ExitStack) -> dict[str, Sockets]:
-    """Take what only one supervisor can have: directories, locks and listening sockets."""
+def _take_possession(paths: Paths, services: Sequence[Service], log: Log, stack: ExitStack) -> Belongings:
+    """Take what only one supervisor can have: directories, locks, listening sockets, and the services' secrets."""
     prepare(paths)
     stack.callback(Lock(paths).release)
     sockets = open_listeners(services, log.warning)
     stack.callback(close_listeners, sockets)
-    return sockets
+    secrets = read_secrets(services)
+    stack.callback(close_secrets, secrets)
+    return Belongings(sockets, secrets)
 
 
 def _surroundings(

@@ -54,6 +54,7 @@ from services.ca.keys import HierarchyFiles
 from services.ca.pending_requests import PendingRequests
 from services.ca.serials import new_serial
 from services.ca.signing_keys import SigningKey, spki
+from services.errors import ConfigurationError, StorageUnavailable
 from services.rpc_server import Call
 
 T = TypeVar("T")
@@ -202,14 +203,21 @@ class Ceremonies:
             self._current = changed
             for adopt in self._adopt:
                 adopt(changed)
-            await asyncio.to_thread(self._files.publish, changed)
+            await self._in_the_wake(partial(self._files.publish, changed))
             if after is not None:
-                await asyncio.to_thread(after)
+                await self._in_the_wake(after)
             active = {kind: changed.active(kind).id for kind in changed.kinds}
             self._log.warning(told, active=active, root=changed.active_root().id)
             return self._list()
 
         return await self._alone(run)
+
+    async def _in_the_wake(self, work: Callable[[], None]) -> None:
+        """What follows from a change that is done already, and must not make it look undone."""
+        try:
+            await asyncio.to_thread(work)
+        except (ConfigurationError, StorageUnavailable) as error:
+            self._log.error("the hierarchy is changed, and something is left to do", error=str(error))
 
     def _committed(self, decide: Callable[[], Hierarchy]) -> Hierarchy:
         try:

@@ -98,8 +98,7 @@ def imported_root(
     if levels_below(certificate) == 0:
         raise CeremonyRefused("bad-authority", "certificate", "its path length is 0: nothing can be below it")
     root = Root.of(certificate, root_key, since=means.now)
-    if root.id in current.roots:
-        raise CeremonyRefused("bad-authority", "certificate", "this root is here already")
+    _check_new(current, certificate)
     before = current.active_root(root.kind) if root.kind in current.kinds else None
     if before is not None and before.private_key is not None and _may_cross(before):
         root = _crossed(current, means, root, None)
@@ -114,8 +113,7 @@ def imported_intermediate(
     Raises CeremonyRefused.
     """
     _check_import(certificate, key.public_key(), now)
-    if hierarchy.id_of(certificate) in current.issuers:
-        raise CeremonyRefused("bad-authority", "certificate", "this intermediate is here already")
+    _check_new(current, certificate)
     above = _path(certificate, [*others, *(root.certificate for root in current.roots.values())])
     top = above[-1]
     for number, (lower, upper) in enumerate(zip((certificate, *above), above, strict=False)):
@@ -124,7 +122,10 @@ def imported_intermediate(
         allowed = levels_below(upper)
         if allowed is not None and allowed <= number:
             raise CeremonyRefused("bad-authority", "chain", f"the path length of {_name(upper)} is exceeded")
-    root = current.roots.get(hierarchy.id_of(top)) or Root.of(top, None, since=now)
+    root = next((root for root in current.roots.values() if root.certificate == top), None)
+    if root is None:
+        _check_new(current, top, certificate)
+        root = Root.of(top, None, since=now)
     issuer = Issuer.of(certificate, key, above[:-1], since=now)
     if root.kind != issuer.kind:
         raise CeremonyRefused("bad-authority", "chain", f"a {issuer.kind} intermediate below a {root.kind} root")
@@ -185,6 +186,20 @@ def _crossed(current: Hierarchy, means: Means, root: Root, brought: SigningKey |
         means.plan.backdate,
     )
     return replace(root, cross=signed)
+
+
+def _check_new(current: Hierarchy, certificate: x509.Certificate, *others: x509.Certificate) -> None:
+    """Raises CeremonyRefused if an authority, here or among `others`, has the same name, or is the same."""
+    for there in (*(each.certificate for each in current.authorities), *others):
+        if there == certificate:
+            raise CeremonyRefused("bad-authority", "certificate", f"{_name(certificate)} is here already")
+        if hierarchy.id_of(there) == hierarchy.id_of(certificate):
+            raise CeremonyRefused(
+                "bad-authority",
+                "certificate",
+                f"{_name(certificate)} and {_name(there)} have the same serial number, {hierarchy.id_of(there)}: "
+                "authorities are told apart by it here; have one of them certified anew",
+            )
 
 
 def _path(certificate: x509.Certificate, others: Sequence[x509.Certificate]) -> list[x509.Certificate]:

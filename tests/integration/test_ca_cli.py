@@ -125,3 +125,28 @@ def test_without_a_running_tree_the_command_says_so(short_path: Path) -> None:
     done = ca(Tree(short_path / "nothing"), "list")
     assert done.returncode == 1
     assert "act through the running tree; start it with `trustchain run`" in done.stderr
+
+
+def test_a_constrained_tree_serves_and_issues_only_what_its_constraints_permit(new_tree: Callable[..., Tree]) -> None:
+    permitted = '["corp.example", "10.0.0.0/8"]'
+    tree = new_tree(settings={"ca.permitted_names": permitted, "ca.excluded_names": '["secret.corp.example"]'})
+    tree.start_healthy()
+    for name in ("www.corp.example", "10.1.2.3", "localhost"):
+        assert tree.issue(signing_request(name)).status == 201, name
+    for name in ("www.example.test", "secret.corp.example", "192.0.2.1"):
+        refused = tree.issue(signing_request(name))
+        assert (refused.status, "name constraints" in refused.text) == (403, True), name
+
+
+def test_a_post_quantum_hierarchy_stands_beside_the_classical_one(new_tree: Callable[..., Tree]) -> None:
+    tree = new_tree(settings={"ca.post_quantum": "true"})
+    tree.start_healthy()
+    found = {(each["kind"], each["role"]) for each in authorities(tree)}
+    assert found == {(kind, role) for kind in ("classical", "post-quantum") for role in ("root", "intermediate")}
+    must(tree, "rotate", "root", "--kind", "post-quantum")
+    kill(tree.worker_pid("ca"))
+    issued(tree)
+    ends = tree.metrics()
+    for title in ("root", "intermediate", "post-quantum-root", "post-quantum-intermediate", "retired"):
+        line = next(line for line in ends.splitlines() if f'not_after_seconds{{certificate="{title}"}}' in line)
+        assert float(line.split()[-1]) > 0, line

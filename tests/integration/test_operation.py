@@ -23,8 +23,9 @@ def test_the_first_start_asks_nothing_and_says_what_to_do_next(shared_tree: Tree
 
 def test_what_it_writes_is_for_its_user_only(shared_tree: Tree) -> None:
     assert stat.S_IMODE(shared_tree.data_dir.stat().st_mode) == 0o700
-    secret = [path for path in shared_tree.data_dir.rglob("*") if path.suffix in (".key", ".token", ".db", ".sock")]
-    assert len(secret) >= 5, secret
+    suffixes, names = (".token", ".db", ".sock"), ("key.pem", "hierarchy.json")
+    secret = [path for path in shared_tree.data_dir.rglob("*") if path.suffix in suffixes or path.name in names]
+    assert len(secret) >= 7, secret
     open_to_others = [path for path in secret if stat.S_IMODE(path.stat().st_mode) & 0o077]
     assert not open_to_others
 

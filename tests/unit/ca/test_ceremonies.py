@@ -199,6 +199,16 @@ def test_a_full_disk_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     on_host(tmp_path, test)
 
 
+def test_a_change_that_is_done_is_told_as_done_whatever_is_left_to_do(tmp_path: Path) -> None:
+    async def test(host: Host) -> None:
+        host.files.document.with_name("root.pem").write_bytes(b"something else")
+        await host.ceremonies.rotate(Rotate(role="root"), CALL)
+        assert len(host.on_disk().roots) == 2
+        assert any("something is left to do" in event for event, _ in host.log.events)
+
+    on_host(tmp_path, test)
+
+
 def test_ceremonies_follow_each_other_and_outlive_their_callers(tmp_path: Path) -> None:
     async def test(host: Host) -> None:
         calls = [

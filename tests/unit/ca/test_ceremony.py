@@ -39,6 +39,7 @@ def authority(
     ca: bool = True,
     crl_sign: bool = True,
     days: int = 1000,
+    serial: int | None = None,
 ) -> x509.Certificate:
     """A certificate that some other program might have made for an authority."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)])
@@ -47,7 +48,7 @@ def authority(
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name if issuer is None else issuer.subject)
-        .serial_number(x509.random_serial_number())
+        .serial_number(serial or x509.random_serial_number())
         .public_key(key.public_key())
         .not_valid_before(begin)
         .not_valid_after(begin + days * DAY)
@@ -268,6 +269,15 @@ def test_an_intermediate_with_a_wrong_signature_is_not_imported() -> None:
     forged = authority("Acme Forged", KEY, issuer=FOREIGN_ROOT, issuer_key=new_key())
     assert "is not signed by" in refusal(lambda: imported(forged), "bad-authority")
     assert "is here already" in refusal(lambda: imported(current=imported()), "bad-authority")
+
+
+def test_authorities_with_the_same_serial_number_are_told_apart_by_nothing_and_refused() -> None:
+    numbered = authority("Acme Numbered", ROOT_KEY, serial=1)
+    certificate = authority("Acme Numbered Issuing", KEY, issuer=numbered, issuer_key=ROOT_KEY, serial=1)
+    assert "have the same serial number, 01" in refusal(lambda: imported(certificate, (numbered,)), "bad-authority")
+    ours = hierarchy_of().issuer.certificate
+    taken = authority("Acme Taken", KEY, issuer=FOREIGN_ROOT, issuer_key=ROOT_KEY, serial=ours.serial_number)
+    assert "have the same serial number" in refusal(lambda: imported(taken), "bad-authority")
 
 
 def test_a_request_asks_for_an_authority_and_says_who() -> None:
