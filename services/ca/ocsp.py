@@ -34,11 +34,11 @@ Failure = Literal["malformed_request", "unauthorized", "try_later"]
 Outcome = Literal["good", "revoked", "unknown", "malformed_request", "unauthorized", "try_later"]
 
 _DIGESTS: Final = (
-    hashes.SHA1(),
+    hashes.SHA1(),  # noqa: S303 - how most clients name an issuer (RFC 5019, section 2.1.1)
     hashes.SHA256(),
     hashes.SHA384(),
     hashes.SHA512(),
-)  # SHA-1 too: RFC 5019, section 2.1.1
+)
 _FAILURES: Final[Mapping[Failure, ocsp.OCSPResponseStatus]] = {
     "malformed_request": ocsp.OCSPResponseStatus.MALFORMED_REQUEST,
     "unauthorized": ocsp.OCSPResponseStatus.UNAUTHORIZED,
