@@ -3,6 +3,7 @@
 from contextlib import suppress
 
 from cryptography.exceptions import InvalidSignature
+from cryptography.x509 import ocsp as library
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -53,6 +54,9 @@ def test_an_ocsp_request_is_a_question_or_unanswerable(octets: bytes) -> None:
     else:
         assert isinstance(asked, CertId)
         assert 0 < asked.serial < 2**160
+        found = library.load_der_ocsp_request(octets)
+        assert (found.serial_number, found.issuer_key_hash) == (asked.serial, asked.issuer_key_hash)
+        assert (found.hash_algorithm.name, found.issuer_name_hash) == (asked.digest, asked.issuer_name_hash)
         ocsp.answer(asked, Status("unknown"), RESPONDER, NOW, backdate=0, lifetime=60)
 
 
