@@ -70,7 +70,7 @@ def run(settings: Settings, services: Sequence[Service], options: str = "") -> i
         workers = Workers(settings, belongings, fork_server, around.descriptors, output, log, supervisor.tell)
         control = _control(settings.paths, around.descriptors, supervisor)
         stack.callback(control.close)
-        supervisor.attach(workers, Vacancies(sockets, around.descriptors), control.reply, control.expire)
+        supervisor.attach(workers, Vacancies(belongings.sockets, around.descriptors), control.reply, control.expire)
         log.info("the supervisor starts", version=around.version, mode=settings.mode, data_dir=settings.server.data_dir)
         code = _supervise(supervisor, workers, around)
         log.info("the supervisor ends", exit_code=code)

@@ -15,7 +15,7 @@ from typing import Final
 
 from cryptography import x509
 
-from services.ca.crl import UnreadableCrl, parsed
+from services.ca.crl import UnreadableCrl, issuer_of, parsed
 from services.ca.hierarchy import Hierarchy, Issuer, validity_of
 from services.ca.revocation import Revocable
 from services.ca.status_urls import partition_in, partition_of
@@ -74,10 +74,10 @@ class Authorities:
     def signer_of_list(self, der: bytes) -> str | None:
         """The authority whose name a list bears. Its signature is not looked at. Raises UnreadableCrl."""
         found = parsed(der)
-        identifiers = _key_identifiers(found)
+        identifiers, issuer = _key_identifiers(found), issuer_of(found)
         for name in (*self.issuers, *self.roots):
             certificate = self.certificate(name)
-            if certificate is not None and certificate.subject == found.issuer and _key_of(certificate) in identifiers:
+            if certificate is not None and certificate.subject == issuer and _key_of(certificate) in identifiers:
                 return name
         return None
 

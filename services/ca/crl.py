@@ -123,7 +123,7 @@ def sign(
 def read(content: bytes, authority: x509.Certificate) -> tuple[Published, int | None]:
     """A list (DER or PEM) that `authority` signed, and the partition that its URL names. Raises UnreadableCrl."""
     found = parsed(content)
-    if found.issuer != authority.subject:
+    if issuer_of(found) != authority.subject:
         raise UnreadableCrl("it is a list of another authority")
     try:
         key = authority.public_key()
@@ -148,6 +148,14 @@ def parsed(der: bytes) -> x509.CertificateRevocationList:
         return x509.load_der_x509_crl(der)
     except (ValueError, TypeError) as error:
         raise UnreadableCrl(f"it is not a certificate revocation list: {error}") from error
+
+
+def issuer_of(found: x509.CertificateRevocationList) -> x509.Name:
+    """The name of the authority that a list bears. Raises UnreadableCrl."""
+    try:
+        return found.issuer
+    except ValueError as error:
+        raise UnreadableCrl(f"the name of its issuer cannot be read: {error}") from error
 
 
 def entries(der: bytes) -> list[Entry]:

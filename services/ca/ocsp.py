@@ -3,7 +3,7 @@
 Rules:
 - Answers are signed ahead and given to everybody who asks, so a nonce is ignored (RFC 5019, section 4; RFC 8954 leaves
   it to the responder), and so is a signature on a request.
-- A request asks for one certificate (RFC 5019, section 2.1.1); one that asks for several is malformed here.
+- A request asks about up to MAX_QUESTIONS certificates; most ask about one (RFC 5019, section 2.1.1).
 - `good` only for a serial number on record, whatever became of it: a precertificate counts as issued (RFC 6962, section
   3.1), and who holds one can tell a relying party so. What is not on record is `unknown`.
 - Who asks about the certificates of another authority gets `unauthorized` (RFC 5019, section 2.2.3).
@@ -13,8 +13,8 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Literal
 
@@ -24,18 +24,22 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from services.ca import revocation, signatures
+from services.ca import ocsp_structures, revocation, signatures
+from services.ca.der import DerError
 from services.ca.hierarchy import Issuer
 from services.ca.messages import MAX_OCSP_REQUEST_OCTETS, RevocationReason
+from services.ca.ocsp_structures import Single, UnknownHash
 from services.ca.profile import Validity
 from services.ca.signing_keys import SigningKey, signing_hash
 
 MAX_SERIAL_OCTETS: Final = 20
+MAX_QUESTIONS: Final = 16
+CertId = ocsp_structures.CertId
 Failure = Literal["malformed_request", "unauthorized", "try_later"]
 Outcome = Literal["good", "revoked", "unknown", "malformed_request", "unauthorized", "try_later"]
 
 _DIGESTS: Final = (
-    hashes.SHA1(),  # noqa: S303 - RFC 5019, section 2.1.1
+    hashes.SHA1(),  # noqa: S303 - how most clients name an issuer (RFC 5019, section 2.1.1)
     hashes.SHA256(),
     hashes.SHA384(),
     hashes.SHA512(),
@@ -53,16 +57,6 @@ class Unanswerable(Exception):
     def __init__(self, failure: Failure, why: str) -> None:
         super().__init__(why)
         self.failure = failure
-
-
-@dataclass(frozen=True, slots=True)
-class CertId:
-    """Which certificate is asked about (RFC 6960, section 4.1.1). `digest` is the hash's name in lower case."""
-
-    digest: str
-    issuer_name_hash: bytes
-    issuer_key_hash: bytes
-    serial: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +87,16 @@ class Responder:
 
     certificate: x509.Certificate
     private_key: SigningKey
+    der: bytes = field(init=False, repr=False)
+    key_hash: bytes = field(init=False, repr=False)
+    not_after: int = field(init=False)
 
-    @property
-    def not_after(self) -> int:
-        """Last valid second of its certificate."""
-        return int(self.certificate.not_valid_after_utc.timestamp())
+    def __post_init__(self) -> None:
+        # Once, not for each answer. `key_hash` is the SHA-1 by which answers name their signer.
+        object.__setattr__(self, "der", self.certificate.public_bytes(serialization.Encoding.DER))
+        identifier = x509.SubjectKeyIdentifier.from_public_key(self.certificate.public_key())
+        object.__setattr__(self, "key_hash", identifier.digest)
+        object.__setattr__(self, "not_after", int(self.certificate.not_valid_after_utc.timestamp()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,23 +110,28 @@ class Answer:
 
 
 def parse(request: bytes) -> CertId:
-    """The certificate that a request (DER) asks about. Raises Unanswerable, whatever the octets."""
+    """The one certificate that a request (DER) asks about. Raises Unanswerable, also if there are several."""
+    asked, *more = questions(request)
+    if more:
+        raise Unanswerable("malformed_request", "it asks about several certificates")
+    return asked
+
+
+def questions(request: bytes) -> list[CertId]:
+    """The certificates that a request (DER) asks about, one at least. Raises Unanswerable, whatever the octets."""
     if len(request) > MAX_OCSP_REQUEST_OCTETS:
         raise Unanswerable("malformed_request", f"{len(request)} octets are more than a request has")
     try:
-        found = ocsp.load_der_ocsp_request(request)
-        certificate = CertId(
-            found.hash_algorithm.name, found.issuer_name_hash, found.issuer_key_hash, found.serial_number
-        )
-    except NotImplementedError as error:
-        raise Unanswerable("malformed_request", "it asks about several certificates; ask about one") from error
-    except UnsupportedAlgorithm as error:
-        raise Unanswerable("unauthorized", "its hash algorithm names no issuer here") from error
-    except (ValueError, TypeError, OverflowError) as error:
+        found = ocsp_structures.read_request(request)
+    except UnknownHash as error:
+        raise Unanswerable("unauthorized", str(error)) from error
+    except DerError as error:
         raise Unanswerable("malformed_request", f"it is not an OCSPRequest: {error}") from error
-    if not 0 < certificate.serial.bit_length() <= 8 * MAX_SERIAL_OCTETS or certificate.serial < 0:
-        raise Unanswerable("malformed_request", "its serial number is none that a certificate can have")
-    return certificate
+    if len(found) > MAX_QUESTIONS:
+        raise Unanswerable("malformed_request", f"it asks about more than {MAX_QUESTIONS} certificates")
+    if not all(0 < one.serial < 1 << (8 * MAX_SERIAL_OCTETS) for one in found):
+        raise Unanswerable("malformed_request", "it has a serial number that no certificate can have")
+    return found
 
 
 def hashes_of(issuer: x509.Certificate) -> list[IssuerHashes]:
@@ -161,27 +165,24 @@ def answer(asked: CertId, status: Status, responder: Responder, now: int, *, bac
 
     thisUpdate lies `backdate` seconds in the past, for clients whose clock is behind.
     """
+    return answer_all([(asked, status)], responder, now, backdate=backdate, lifetime=lifetime)
+
+
+def answer_all(
+    answered: Sequence[tuple[CertId, Status]], responder: Responder, now: int, *, backdate: int, lifetime: int
+) -> Answer:
+    """Sign one answer about several certificates of one issuer. As `answer`."""
     this_update, next_update = now - backdate, min(now + lifetime, responder.not_after)
-    revoked = status.revoked_at is not None
-    builder = (
-        ocsp.OCSPResponseBuilder()
-        .add_response_by_hash(
-            asked.issuer_name_hash,
-            asked.issuer_key_hash,
-            asked.serial,
-            _digest(asked.digest),
-            ocsp.OCSPCertStatus[status.outcome.upper()],
-            _moment(this_update),
-            _moment(next_update),
-            _moment(status.revoked_at) if status.revoked_at is not None else None,
-            revocation.FLAGS[status.reason] if revoked else None,
-        )
-        .responder_id(ocsp.OCSPResponderEncoding.HASH, responder.certificate)
-        .certificates([responder.certificate])
-    )
-    signed = builder.sign(responder.private_key, signing_hash(responder.private_key))
-    der = signed.public_bytes(serialization.Encoding.DER)
-    return Answer(der, this_update, next_update, int(signed.produced_at_utc.timestamp()))
+    singles = [_single(asked, status, this_update, next_update) for asked, status in answered]
+    data = ocsp_structures.response_data(responder.key_hash, now, singles)
+    algorithm, signature = signatures.signed(responder.private_key, data)
+    der = ocsp_structures.response(data, algorithm, signature, responder.der)
+    return Answer(der, this_update, next_update, now)
+
+
+def _single(asked: CertId, status: Status, this_update: int, next_update: int) -> Single:
+    reason = revocation.CODES[status.reason] if status.outcome == "revoked" else None
+    return Single(asked, status.outcome != "unknown", status.revoked_at, reason, this_update, next_update)
 
 
 def sign_responder(issuer: Issuer, key: SigningKey, serial: int, validity: Validity) -> x509.Certificate:

@@ -47,6 +47,18 @@ FLAGS: Final[Mapping[RevocationReason, x509.ReasonFlags | None]] = MappingProxyT
         "privilegeWithdrawn": x509.ReasonFlags.privilege_withdrawn,
     }
 )
+# The same as CRLReason codes.
+CODES: Final[Mapping[RevocationReason, int | None]] = MappingProxyType(
+    {
+        "unspecified": None,
+        "keyCompromise": 1,
+        "cACompromise": 2,
+        "affiliationChanged": 3,
+        "superseded": 4,
+        "cessationOfOperation": 5,
+        "privilegeWithdrawn": 9,
+    }
+)
 _OF_FLAG: Final = {flag: name for name, flag in FLAGS.items()}
 
 

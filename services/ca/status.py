@@ -59,6 +59,7 @@ ROUND_SECONDS: Final = 10.0
 RETRY_SECONDS: Final = 1.0
 SIGNED_AHEAD: Final = 200
 UNKNOWN_LIFETIME: Final = 300
+_WORST_FIRST: Final = ("revoked", "unknown", "good")
 _PROBED_SERIAL: Final = 1  # serial numbers here have 128 bits: this one is not on record
 
 
@@ -229,8 +230,10 @@ class CertificateStatusService:
 
     async def _answered(self, request: bytes) -> tuple[Outcome, Answer]:
         try:
-            asked = ocsp.parse(request)
+            asked, *more = ocsp.questions(request)
             issuers = self._issuers_named(asked)
+            if more:
+                return await self._signed_together([asked, *more], issuers)
             kept = self._cache.get(asked, self._now())
             if kept is not None:
                 self._metrics.hits()
@@ -254,24 +257,34 @@ class CertificateStatusService:
     async def _signed(self, asked: CertId, issuers: tuple[str, ...]) -> tuple[Outcome, Answer]:
         responder = await self._responders.get(issuers[-1])
         status = self._storage.status(issuers, serial_text(asked.serial))
-        answer = self._answer(asked, status, responder)
+        answer = self._answer([(asked, status)], responder)
         if status.outcome != "unknown":
             self._cache.put(asked, status.outcome, answer, self._now())
             self._metrics.cached.set(len(self._cache))
         return status.outcome, answer
 
-    def _answer(self, asked: CertId, status: Status, responder: Responder) -> Answer:
+    async def _signed_together(self, asked: list[CertId], issuers: tuple[str, ...]) -> tuple[Outcome, Answer]:
+        """One answer about several certificates, signed for who asks: it counts as what is worst in it."""
+        if any(self._issuers_named(one) != issuers for one in asked):
+            raise Unanswerable("unauthorized", "it asks about certificates of several issuers, who sign for themselves")
+        responder = await self._responders.get(issuers[-1])
+        answered = [(one, self._storage.status(issuers, serial_text(one.serial))) for one in asked]
+        outcomes = {status.outcome for _, status in answered}
+        worst: Outcome = next(outcome for outcome in _WORST_FIRST if outcome in outcomes)
+        return worst, self._answer(answered, responder)
+
+    def _answer(self, answered: list[tuple[CertId, Status]], responder: Responder) -> Answer:
         lifetime = self._answer_lifetime
-        if status.outcome == "unknown":
+        if any(status.outcome == "unknown" for _, status in answered):
             lifetime = min(lifetime, UNKNOWN_LIFETIME)
-        return ocsp.answer(asked, status, responder, self._now(), backdate=self._backdate, lifetime=lifetime)
+        return ocsp.answer_all(answered, responder, self._now(), backdate=self._backdate, lifetime=lifetime)
 
     async def _probe_responder(self, name: str) -> None:
         issuer = self._authorities.issuers[name].certificate
         named = ocsp.hashes_of(issuer)[0]
         asked = ocsp.parse(ocsp.request_for(named, _PROBED_SERIAL))
         responder = await self._responders.get(name)
-        answer = self._answer(asked, Status("unknown"), responder)
+        answer = self._answer([(asked, Status("unknown"))], responder)
         try:
             ocsp.verify(answer.der, asked, issuer, self._now())
         except InvalidSignature as error:

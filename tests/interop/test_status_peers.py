@@ -175,6 +175,23 @@ def test_openssl_believes_the_ocsp_answers(require_peer: Peer, with_peers: WithP
     with_peers(test)
 
 
+def test_openssl_asks_about_several_at_once(require_peer: Peer, with_peers: WithPeers) -> None:
+    async def test(files: Files) -> None:
+        openssl, request = require_peer("openssl"), str(files.directory / "request.der")
+        _, good = await files.leaf("good.pem", None)
+        _, revoked = await files.leaf("revoked.pem", "superseded")
+        about = ("-issuer", files.intermediate, "-cert", good, "-sha256", "-cert", revoked)
+        must(openssl, "ocsp", *about, "-reqout", request)
+        answer = await files.answer(request)
+        trusted = ("-CAfile", files.root, "-verify_other", files.intermediate)
+        told = must(openssl, "ocsp", *about, "-respin", answer, *trusted)
+        assert "Response verify OK" in told
+        assert f"{good}: good" in told
+        assert f"{revoked}: revoked" in told
+
+    with_peers(test)
+
+
 def test_openssl_is_told_unknown_and_unauthorized(require_peer: Peer, with_peers: WithPeers) -> None:
     async def test(files: Files) -> None:
         openssl = require_peer("openssl")

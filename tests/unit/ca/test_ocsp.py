@@ -10,7 +10,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from services.ca import ocsp
 from services.ca.messages import MAX_OCSP_REQUEST_OCTETS
-from services.ca.ocsp import Responder, Status, Unanswerable
+from services.ca.ocsp import CertId, Responder, Status, Unanswerable
 from services.ca.profile import Validity
 from tests.unit.ca.applicants import p256_key
 from tests.unit.ca.authorities import KEY_TYPES, NOW, hierarchy_of
@@ -27,7 +27,7 @@ def responder(key_type: str = "p256") -> Responder:
     return Responder(ocsp.sign_responder(issuer, key, 99, VALIDITY), key)
 
 
-def asked(digest: int = 0, serial: int = SERIAL) -> ocsp.CertId:
+def asked(digest: int = 0, serial: int = SERIAL) -> CertId:
     return ocsp.parse(ocsp.request_for(ocsp.hashes_of(hierarchy_of().issuer.certificate)[digest], serial))
 
 

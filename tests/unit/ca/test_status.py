@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.ocsp import OCSPCertStatus, OCSPResponseStatus
 
-from services.ca import crl, ocsp, revocation
+from services.ca import crl, der, ocsp, revocation
 from services.ca.messages import (
     MAX_CRL_PART_OCTETS,
     CrlDocument,
@@ -568,5 +568,48 @@ def test_the_answers_status_is_the_one_of_the_protocol(tmp_path: Path) -> None:
         assert answer.next_update_utc is not None
         signer = answer.certificates[0]
         signer.extensions.get_extension_for_class(x509.OCSPNoCheck)
+
+    on_status(tmp_path, test)
+
+
+def together(host: StatusHost, *serials: int) -> bytes:
+    """One request about several certificates of the issuer."""
+    single = [der.parse(host.request(serial)).children[0].children[0].value for serial in serials]
+    return der.encode(0x30, der.encode(0x30, der.encode(0x30, b"".join(single))))
+
+
+def test_several_questions_get_one_answer_about_all(tmp_path: Path) -> None:
+    async def test(host: StatusHost) -> None:
+        good, revoked = await host.issue(), await host.issue()
+        await host.revoke(revoked, "superseded")
+        answer = await host.service.ocsp(OcspQuery(request=together(host, good, revoked, 5)), CALL)
+        told = [(one.serial_number, one.certificate_status.name) for one in response(answer).responses]
+        assert told == [(good, "GOOD"), (revoked, "REVOKED"), (5, "UNKNOWN")]
+        assert answer.next_update == NOW + 300, "one of them may be issued tomorrow"
+        assert host.metrics.counter("trustchain_ca_ocsp_answers_total", status="revoked").value == 1
+        assert len(host.service._cache) == 0
+
+    on_status(tmp_path, test)
+
+
+def test_questions_about_several_issuers_get_no_answer_that_one_of_them_could_not_sign(tmp_path: Path) -> None:
+    async def test(host: StatusHost) -> None:
+        ours = der.parse(host.request(5)).children[0].children[0].value
+        of_root = ocsp.request_for(ocsp.hashes_of(host.hierarchy.root)[0], 5)
+        theirs = der.parse(of_root).children[0].children[0].value
+        both = der.encode(0x30, der.encode(0x30, der.encode(0x30, ours + theirs)))
+        answer = await host.service.ocsp(OcspQuery(request=both), CALL)
+        assert response(answer).response_status is OCSPResponseStatus.UNAUTHORIZED
+
+    on_status(tmp_path, test)
+
+
+def test_an_issuer_that_has_expired_answers_nobody_and_its_lists_are_not_overdue(tmp_path: Path) -> None:
+    async def test(host: StatusHost) -> None:
+        serial = await host.issue()
+        await host.ask(serial)
+        host.now = int(host.hierarchy.issuer.certificate.not_valid_after_utc.timestamp()) + 1
+        assert response(await host.ask(serial)).response_status is OCSPResponseStatus.UNAUTHORIZED
+        await host.service.probe()
 
     on_status(tmp_path, test)
