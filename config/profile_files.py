@@ -22,6 +22,12 @@ MAX_PROFILES: Final = 64
 SHIPPED: Final = Path(__file__).parent / "profiles"
 
 
+def read_shipped() -> None:
+    """Read the shipped profiles once, for a process whose children will read them again."""
+    for file in SHIPPED.glob("*.toml"):
+        parse_profile(_content(file), file.stem, str(file))
+
+
 def load_profiles(settings: Settings) -> Mapping[str, NamedProfile]:
     """Return every profile by its name, the default one among them. Raises ConfigError with all that is wrong."""
     problems: list[Problem] = []

@@ -8,6 +8,7 @@ Rules:
 """
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -33,6 +34,7 @@ _KEYS: Final = {key.path: key for key in keys_of(PROFILE)}
 _REQUIRED: Final = ("description", "extended_key_usages")
 
 
+@lru_cache(maxsize=256)  # a worker reads its profiles again at each start, and most of them never change
 def parse_profile(content: bytes, name: str, place: str) -> NamedProfile:
     """Read the TOML document of the profile `name`; `place` is its file. Raises ConfigError with all that is wrong."""
     layer = document_layer(content, place, root=PROFILE)

@@ -20,7 +20,7 @@ import re
 import socket
 import struct
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -73,6 +73,12 @@ class _Method:
     def __init__(self, request_type: Any, handler: Handler) -> None:
         self.decode = msgpack.Decoder(request_type).decode
         self.handler = handler
+
+
+def know(types: Iterable[type]) -> None:
+    """Have the codec study these types once, in the process whose children will serve or ask with them."""
+    for each in types:
+        msgpack.Decoder(each)
 
 
 class Server:

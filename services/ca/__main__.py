@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
+
 import cryptography.hazmat.backends.openssl.backend  # noqa: F401 - else imported after the fork, by the first signature
 
 from config.inheritance import Inheritance
+from config.profile_files import read_shipped
 from config.schema import Settings
 from monitoring.metrics import Family
+from services.ca import ceremony_messages, messages
 from services.ca.assembly import rules_of
 from services.ca.keyring import warm_up
 from services.ca.metrics import families
 from services.ca.service import build
+from services.ct.messages import LogDescription, Roots, SignedCertificateTimestamp
+from services.rpc_server import know
 from services.worker import run
 
-# In the fork server, once: else the library gathers its algorithms in every worker, 4 ms before it can answer.
+# In the fork server, once: else every worker does it again, some 10 ms before it can answer.
 warm_up()
+read_shipped()
+know(itertools.chain(*messages.METHODS.values(), *ceremony_messages.METHODS.values()))
+know((LogDescription, Roots, SignedCertificateTimestamp))
 
 
 def main(inheritance: Inheritance) -> None:

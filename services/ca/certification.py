@@ -106,7 +106,7 @@ class Certifier:
     def __init__(self, issuer: Issuer) -> None:
         self._issuer = issuer
         self._signer = Signer.of(issuer.certificate)
-        self._chain = [certificate.public_bytes(Encoding.DER) for certificate in issuer.chain]
+        self._chain = [certificate.public_bytes(Encoding.DER) for certificate in issuer.path]
         self.key_hash = sha256(spki(issuer.certificate.public_key())).digest()
 
     def draft(self, decision: Decision) -> Draft:

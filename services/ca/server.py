@@ -92,7 +92,7 @@ class CertificateAuthority:
         self._random_octets = random_octets
         self._issuers: Mapping[HierarchyKind, Issuer]
         self._certifiers: Mapping[HierarchyKind, Certifier]
-        self._issue_with(self._hierarchy)
+        self._issue_with(installation.hierarchy)
         self._unfinished = 0
         self._quarantined = 0
         self._finishing: set[asyncio.Task[Any]] = set()
@@ -114,8 +114,7 @@ class CertificateAuthority:
         self._transparency.trust(hierarchy.anchors())
 
     async def start(self) -> None:
-        """Try every profile, show the state that was found. Raises ConfigurationError for a profile that cannot be."""
-        trial.try_profiles(self._rules, self._issuers)
+        """Show the state that was found, and begin to introduce the authority to the log."""
         self._metrics.show_expiry(self._hierarchy, self._now())
         self._count_unfinished(await self._storage.unfinished())
         if self._unfinished:
@@ -125,6 +124,11 @@ class CertificateAuthority:
         if self._quarantined:
             self._log.error("certificates are quarantined", count=self._quarantined)
         self._transparency.start()
+
+    async def try_profiles(self) -> None:
+        """Try every profile, between the calls that come. Raises ConfigurationError for one that cannot be used."""
+        for _ in trial.trials(self._rules, self._issuers):
+            await asyncio.sleep(0)
 
     async def issue(self, request: IssueRequest, call: Call) -> Certificate:
         """Issue one certificate.

@@ -42,9 +42,17 @@ class CaService:
         self._inventory = inventory
         self._reconciler = reconciler
         self._server = server
+        self._tried = False
 
     async def probe(self) -> None:
-        """Do all that issuing and status need. Raises ProbeFailed, StorageUnavailable or DatabaseCorrupt."""
+        """Do all that issuing and status need; the first time, try every profile too.
+
+        Raises ProbeFailed, StorageUnavailable and ConfigurationError (DatabaseCorrupt, a profile that cannot be used).
+        """
+        # Here and not before the first call: a successor of a killed worker has callers that wait.
+        if not self._tried:
+            await self._authority.try_profiles()
+            self._tried = True
         await self._authority.probe()
         await self._status.probe()
 

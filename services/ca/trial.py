@@ -6,7 +6,7 @@ it. The keys are constants, nobody's, and of the right form; the RSA modulus is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Final
 
@@ -38,8 +38,11 @@ _NAMES: Final[dict[NameKind, str]] = {
 }
 
 
-def try_profiles(rules: Rules, issuers: Mapping[HierarchyKind, Issuer]) -> None:
-    """Raises ConfigurationError for a profile that no certificate could be issued by."""
+def trials(rules: Rules, issuers: Mapping[HierarchyKind, Issuer]) -> Iterator[None]:
+    """Try one profile with one type of key at each step, a millisecond's work.
+
+    Raises ConfigurationError for a profile that no certificate could be issued by.
+    """
     certifiers = {kind: Certifier(issuer) for kind, issuer in issuers.items()}
     for profile in rules.profiles.values():
         if profile.hierarchy not in issuers:
@@ -54,6 +57,7 @@ def try_profiles(rules: Rules, issuers: Mapping[HierarchyKind, Issuer]) -> None:
                 raise ConfigurationError(
                     f"the profile {profile.name} cannot be used for keys of the type {key_type}: {error}"
                 ) from error
+            yield
 
 
 def _decision(profile: Profile, key_type: LeafKeyType, issuer: Issuer, rules: Rules) -> Decision:

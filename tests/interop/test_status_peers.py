@@ -14,8 +14,6 @@ from services.ca import crl, keys
 from services.ca.installation import new_hierarchy
 from services.ca.messages import OcspAnswer, OcspQuery
 from services.ca.serials import serial_text
-from services.ca.signing_keys import signing_hash
-from services.ca.status_urls import urls_of
 from tests.unit.ca.authorities import KEY_TYPES
 from tests.unit.ca.statuses import CALL, StatusHost, on_status
 
@@ -60,7 +58,7 @@ class Files:
         row = host.storage.on_record(serial_text(serial))
         assert row is not None
         assert row.certificate is not None
-        certificate = with_urls(host, x509.load_der_x509_certificate(row.certificate))
+        certificate = x509.load_der_x509_certificate(row.certificate)
         if reason is not None:
             await host.revoke(serial, reason)
         return serial, self.write(name, certificate)
@@ -82,26 +80,6 @@ class Files:
         path = self.directory / "answer.der"
         path.write_bytes(answer.der)
         return str(path)
-
-
-def with_urls(host: StatusHost, leaf: x509.Certificate) -> x509.Certificate:
-    """The same certificate with a distribution point (issued certificates carry one)."""
-    issuer = host.hierarchy.issuer
-    url = urls_of(host.settings).crl(host.issuer, host.authorities.partition(leaf.serial_number, None))
-    point = x509.DistributionPoint([x509.UniformResourceIdentifier(url)], None, None, None)
-    builder = (
-        x509.CertificateBuilder()
-        .serial_number(leaf.serial_number)
-        .issuer_name(leaf.issuer)
-        .subject_name(leaf.subject)
-        .not_valid_before(leaf.not_valid_before_utc)
-        .not_valid_after(leaf.not_valid_after_utc)
-        .public_key(leaf.public_key())
-        .add_extension(x509.CRLDistributionPoints([point]), critical=False)
-    )
-    for extension in leaf.extensions:
-        builder = builder.add_extension(extension.value, critical=extension.critical)
-    return builder.sign(issuer.private_key, signing_hash(issuer.private_key))
 
 
 @pytest.fixture(params=KEY_TYPES)
