@@ -39,7 +39,7 @@ Failure = Literal["malformed_request", "unauthorized", "try_later"]
 Outcome = Literal["good", "revoked", "unknown", "malformed_request", "unauthorized", "try_later"]
 
 _DIGESTS: Final = (
-    hashes.SHA1(),  # noqa: S303 - how most clients name an issuer (RFC 5019, section 2.1.1)
+    hashes.SHA1(),  # noqa: S303 - RFC 5019, section 2.1.1
     hashes.SHA256(),
     hashes.SHA384(),
     hashes.SHA512(),
@@ -175,8 +175,8 @@ def answer_all(
     this_update, next_update = now - backdate, min(now + lifetime, responder.not_after)
     singles = [_single(asked, status, this_update, next_update) for asked, status in answered]
     data = ocsp_structures.response_data(responder.key_hash, now, singles)
-    algorithm, signature = signatures.signed(responder.private_key, data)
-    der = ocsp_structures.response(data, algorithm, signature, responder.der)
+    algorithm = signatures.algorithm_identifier(responder.private_key)
+    der = ocsp_structures.response(data, algorithm, signatures.sign(responder.private_key, data), responder.der)
     return Answer(der, this_update, next_update, now)
 
 

@@ -65,6 +65,11 @@ def problems(*overrides: str) -> list[str]:
             "ca.default_validity: found 7776001, expected at most ca.max_validity, which is 7776000",
         ),
         (
+            ["ca.crl_interval=86399"],
+            ["ca.crl_interval=86400"],
+            "ca.crl_interval: found 86400, expected less than ca.crl_validity, which is 86400",
+        ),
+        (
             ["ca.intermediate_lifetime_days=91"],
             ["ca.intermediate_lifetime_days=90"],
             (
