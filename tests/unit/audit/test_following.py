@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -36,6 +35,7 @@ from services.database import Database
 from services.errors import PeerGone, Unavailable
 from services.rpc_server import Call
 from tests.unit.audit.journal import QUIET, Journal, JournalPeer, answer, authorities, issuer_name
+from tests.unit.audit.rows import insert
 from tests.unit.ca.authorities import NOW
 
 CALL = Call("findings", 2**63, "")
@@ -73,7 +73,7 @@ class Host:
 
     async def record(self, *rows: RecordRow) -> None:
         """Put rows on record as issuance leaves them."""
-        await self.database.write(lambda connection: _insert(connection, rows))
+        await self.database.write(lambda connection: insert(connection, rows))
 
     @property
     def seen(self) -> SeenLog:
@@ -127,21 +127,6 @@ async def hosted(directory: Path, journal: Journal, peer: JournalPeer | None = N
     finally:
         await reconciler.close()
         await database.close()
-
-
-def _insert(connection: sqlite3.Connection, rows: Sequence[RecordRow]) -> None:
-    columns = (
-        "serial, state, issuer, profile, subject, names, not_before, not_after, issued_at, certificate, "
-        "precertificate, sct, leaf_index"
-    )
-    connection.executemany(
-        f"INSERT INTO certificates ({columns}, requester, reserved_at) VALUES ({'?, ' * 13} 'a test', {NOW})",
-        [
-            [msgspec.json.encode(row.names).decode() if name == "names" else getattr(row, name) for name in names]
-            for row in rows
-            for names in [columns.split(", ")]
-        ],
-    )
 
 
 def _delete(connection: sqlite3.Connection, serial: str) -> None:
