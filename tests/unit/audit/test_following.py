@@ -387,6 +387,30 @@ def test_a_sweep_verifies_signatures_and_rows_without_an_entry(tmp_path: Path) -
     run(work)
 
 
+def test_a_sweep_finds_certificates_whose_places_the_log_lost(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with hosted(tmp_path, made(40)) as host:
+            await host.record(*host.journal.rows)
+            del host.journal.entries[20:]  # the operator accepted it: nothing else was seen of this log
+            await host.follower.follow()
+            await host.whole_sweep()
+            assert await host.kinds() == ["unlogged"] * 20
+
+    run(work)
+
+
+def test_what_was_issued_during_a_sweep_is_no_finding(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with hosted(tmp_path, made(3)) as host:
+            await host.record(*host.journal.rows)
+            await host.follower.follow()
+            await host.record(host.journal.issue("during.example.test"))
+            await host.whole_sweep()
+            assert await host.kinds() == []
+
+    run(work)
+
+
 def test_a_sweep_goes_on_after_a_restart(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr("services.ca.sweeper.KEPT_EVERY", 1)
     journal = made(40)
