@@ -16,7 +16,7 @@ from typing import Final
 from cryptography import x509
 
 from services.ca.crl import UnreadableCrl, issuer_of, parsed
-from services.ca.hierarchy import Hierarchy, Issuer, validity_of
+from services.ca.hierarchy import Hierarchy, Issuer, id_of, validity_of
 from services.ca.revocation import Revocable
 from services.ca.status_urls import partition_in, partition_of
 
@@ -39,8 +39,9 @@ class Authorities:
         return self.roots.get(name) if issuer is None else issuer.certificate
 
     def certificates(self) -> dict[str, x509.Certificate]:
-        """The certificates of all authorities, by name."""
-        return {**self.roots, **{name: issuer.certificate for name, issuer in self.issuers.items()}}
+        """The certificates of all authorities, by name: also those in between, and the roots' cross certificates."""
+        chains = (certificate for issuer in self.issuers.values() for certificate in issuer.chain)
+        return {**{id_of(certificate): certificate for certificate in chains}, **self.roots}
 
     def signer(self, name: str) -> Issuer | None:
         """Who signs the lists of an authority; None if its key is not here."""

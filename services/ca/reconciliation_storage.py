@@ -111,6 +111,10 @@ class ReconciliationStorage:
         """The rows that name a place in the log from `first` up to, not including, `end`."""
         return await self._database.read(lambda connection: rows_in(connection, first, end))
 
+    async def rows_from(self, first: int, limit: int) -> list[RecordRow]:
+        """Rows that name a place in the log from `first` on, in the order of the places."""
+        return await self._database.read(lambda connection: rows_from(connection, first, limit))
+
     async def rows_without_leaf(self, after: int, limit: int) -> list[tuple[int, RecordRow]]:
         """Finished rows that name no place in the log, in the order of their ids, after this one."""
         return await self._database.read(lambda connection: rows_without_leaf(connection, after, limit))
@@ -146,6 +150,16 @@ def rows_in(connection: sqlite3.Connection, first: int, end: int) -> list[Record
         f"SELECT {_ROW} FROM certificates INDEXED BY certificates_by_leaf "  # noqa: S608 - constants
         "WHERE leaf_index >= ? AND leaf_index < ? ORDER BY leaf_index",
         (first, end),
+    )
+    return [_row(columns) for columns in found]
+
+
+def rows_from(connection: sqlite3.Connection, first: int, limit: int) -> list[RecordRow]:
+    """Rows that name a place in the log from `first` on, in the order of the places."""
+    found = connection.execute(
+        f"SELECT {_ROW} FROM certificates INDEXED BY certificates_by_leaf "  # noqa: S608 - constants
+        "WHERE leaf_index >= ? ORDER BY leaf_index LIMIT ?",
+        (first, limit),
     )
     return [_row(columns) for columns in found]
 

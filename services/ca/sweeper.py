@@ -9,7 +9,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -23,6 +23,7 @@ from services.ca.following import Contradicted
 from services.ca.hierarchy import validity_of
 from services.ca.journal import Comparisons, Journal
 from services.ca.positions import SeenLog, Sweep
+from services.ca.reconciliation import RecordRow
 from services.ca.reconciliation_storage import ReconciliationStorage
 from services.ca.status_storage import StatusStorage
 
@@ -87,6 +88,8 @@ class Sweeper:
     async def _slice(self, seen: SeenLog) -> Sweep:
         if self.sweep.leaf < seen.tree_size:
             return await self._of_log(seen)
+        if beyond := await self._storage.rows_from(self.sweep.leaf, SWEPT_AT_ONCE):
+            return await self._of_no_entry(beyond, seen)
         unlogged = await self._storage.rows_without_leaf(self.sweep.certificate, SWEPT_AT_ONCE)
         if unlogged and seen.tree_size:
             comparison = await self._comparisons.current(seen.public_key)
@@ -107,6 +110,13 @@ class Sweeper:
         for row in rows[:1]:
             await self._compare_answer(row.issuer, row.serial)
         return replace(self.sweep, leaf=first + len(entries))
+
+    async def _of_no_entry(self, rows: Sequence[RecordRow], seen: SeenLog) -> Sweep:
+        """Rows that name places beyond the log as it was seen: it has grown since, or it has lost them."""
+        head, comparison = await self._journal.head(), await self._comparisons.current(seen.public_key)
+        lost = (row for row in rows if row.leaf_index is not None and row.leaf_index >= head.tree_size)
+        await self._register.tell(found for row in lost for found in comparison.claimed(row, None, thorough=True))
+        return replace(self.sweep, leaf=1 + max(row.leaf_index or 0 for row in rows))
 
     async def _compare_lists(self) -> None:
         # The lists first: what is on record afterwards can only be more.

@@ -61,8 +61,8 @@ def copy(kept: Kept, tmp_path: Path) -> Path:
     return tmp_path / "d"
 
 
-def _issue(tree: Tree, name: str) -> str:
-    answer = tree.issue(signing_request(name))
+def _issue(tree: Tree, name: str, **members: object) -> str:
+    answer = tree.issue(signing_request(name), **members)
     assert answer.status == 201, answer.text
     serial: str = answer.json()["serial"]
     return serial
@@ -199,6 +199,33 @@ def test_evidence_that_was_formatted_or_is_missing_is_told(kept: Kept, tmp_path:
     formatted.write_text(json.dumps(json.loads(kept.evidence.read_text()), indent=2))
     assert "FAILED  form" in command("verify", str(formatted), *data, expected=1)
     command("verify", str(tmp_path / "missing.json"), *data, expected=78)
+
+
+def test_rotations_and_two_hierarchies_contradict_nothing_and_every_certificate_is_proven(
+    new_tree: Callable[..., Tree], tmp_path: Path
+) -> None:
+    tree = new_tree(settings={"ca.post_quantum": "true"})
+    profiles = tree.data_dir / "ca" / "profiles"
+    profiles.mkdir(parents=True, mode=0o700)
+    (profiles / "quantum.toml").write_text(
+        'description = "post-quantum"\nextended_key_usages = ["serverAuth"]\nhierarchy = "post-quantum"\n'
+    )
+    (profiles / "quiet.toml").write_text(
+        'description = "not logged"\nextended_key_usages = ["serverAuth"]\ntransparency = false\n'
+    )
+    tree.start_healthy()
+    serials = [_issue(tree, "first.example.test")]
+    serials += [_issue(tree, f"{name}.example.test", profile=name) for name in ("quantum", "quiet")]
+    for what in ("intermediate", "root"):
+        tree.run("ca", "rotate", what)
+        serials.append(_issue(tree, f"{what}.example.test"))
+    for serial in serials:
+        tree.run("evidence", serial, "--out", str(tmp_path / "evidence.json"))
+        tree.run("verify", str(tmp_path / "evidence.json"))
+        tree.run("revoke", serial)
+    tree.run("audit")
+    assert tree.stop() == 0
+    assert audited(tree.data_dir, expected=0)["certificates"] >= len(serials)
 
 
 def _export_log_key(data_dir: Path, path: Path) -> None:

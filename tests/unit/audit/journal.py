@@ -240,6 +240,7 @@ class JournalPeer:
         self.signer = log_signer()
         self.calls: list[str] = []
         self.trouble: RemoteError | None = None
+        self.note: bytes | None = None
 
     async def call(
         self,
@@ -288,6 +289,8 @@ class JournalPeer:
         return Entries(start=request.start, entries=[_on_the_wire(entry) for entry in chosen])
 
     def _checkpoint(self, _request: GetCheckpoint) -> Checkpoint:
+        if self.note is not None:
+            return Checkpoint(note=self.note)
         signed = self._signed()
         text = note.checkpoint_text(note.Checkpoint(ORIGIN, signed.head.size, signed.head.root))
         line = note.rfc6962_signature(ORIGIN, self.signer.log_id, signed.head.timestamp, signed.signature)

@@ -1,0 +1,118 @@
+"""The whole comparison: what it finds, closes, and goes on with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from services.ca.contradictions import Finding
+from services.ca.reconciliation_storage import MAX_KEPT
+from services.ca.sweeper import SWEEP_SECONDS
+from tests.unit.audit.reconcilers import delete, hosted, made, run
+from tests.unit.ca.authorities import NOW
+
+
+def test_a_sweep_finds_nothing_where_nothing_is_and_asks_for_answers(tmp_path: Path) -> None:
+    async def work() -> None:
+        journal = made(40)
+        journal.issue("quiet.example.test", logged=False)
+        async with hosted(tmp_path, journal) as host:
+            await host.record(*journal.rows)
+            await host.follower.follow()
+            await host.whole_sweep()
+            found = await host.findings()
+            assert (found.count, found.swept_at) == (0, NOW + 10)
+            assert len(host.asked) == 3  # one for each slice of the log
+
+    run(work)
+
+
+def test_a_sweep_finds_what_was_changed_after_it_was_followed_and_closes_it_when_it_is_gone(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with hosted(tmp_path, made(3)) as host:
+            await host.record(*host.journal.rows)
+            await host.follower.follow()
+            serial = host.journal.rows[1].serial
+            await host.database.write(lambda connection: delete(connection, serial))
+            await host.whole_sweep()
+            assert await host.kinds() == ["unrecorded"]
+            await host.record(host.journal.rows[1])
+            host.now[0] += SWEEP_SECONDS
+            await host.whole_sweep()
+            assert await host.kinds() == []
+            assert (await host.findings()).swept_at == host.now[0]
+
+    run(work)
+
+
+def test_a_sweep_verifies_signatures_and_rows_without_an_entry(tmp_path: Path) -> None:
+    async def work() -> None:
+        journal = made(2)
+        async with hosted(tmp_path, journal) as host:
+            row, certificate = journal.rows[0], journal.rows[0].certificate
+            assert certificate is not None
+            forged = replace(row, certificate=certificate[:-1] + bytes((certificate[-1] ^ 1,)))
+            unlogged = replace(journal.rows[1], leaf_index=None, sct=None, precertificate=None)
+            await host.record(forged, unlogged)
+            await host.follower.follow()
+            await host.whole_sweep()
+            assert await host.kinds() == ["signature_invalid", "unlogged"]
+
+    run(work)
+
+
+def test_a_sweep_finds_certificates_whose_places_the_log_lost(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with hosted(tmp_path, made(40)) as host:
+            await host.record(*host.journal.rows)
+            del host.journal.entries[20:]  # the operator accepted it: nothing else was seen of this log
+            await host.follower.follow()
+            await host.whole_sweep()
+            assert await host.kinds() == ["unlogged"] * 20
+
+    run(work)
+
+
+def test_what_was_issued_during_a_sweep_is_no_finding(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with hosted(tmp_path, made(3)) as host:
+            await host.record(*host.journal.rows)
+            await host.follower.follow()
+            await host.record(host.journal.issue("during.example.test"))
+            await host.whole_sweep()
+            assert await host.kinds() == []
+
+    run(work)
+
+
+def test_a_sweep_goes_on_after_a_restart(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("services.ca.sweeper.KEPT_EVERY", 1)
+    journal = made(40)
+
+    async def first() -> None:
+        async with hosted(tmp_path, journal) as host:
+            await host.record(*journal.rows)
+            await host.follower.follow()
+            await host.sweeper.step(host.seen)
+
+    async def second() -> None:
+        async with hosted(tmp_path, journal) as host:
+            assert host.sweeper.sweep.leaf == 16
+
+    run(first)
+    run(second)
+
+
+def test_no_more_findings_are_kept_than_there_is_room_for(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("services.ca.reconciliation_storage.MAX_KEPT", 3)
+    assert MAX_KEPT == 10_000
+
+    async def work() -> None:
+        async with hosted(tmp_path, made(0)) as host:
+            many = [Finding("unrecorded", f"serial {number:02x}", "a text") for number in range(5)]
+            assert len(await host.storage.found(many, NOW)) == 3
+            assert await host.storage.found(many, NOW) == []
+            assert (await host.findings()).count == 3
+
+    run(work)
