@@ -11,7 +11,8 @@ Rules:
 - A handler takes (request, call) and returns the reply. It may raise any RemoteError, or a refusal of its own service;
   anything else is logged here with its traceback and told to the caller as `internal`, without detail.
 - `drain` tells every peer up to which call it is answered (Goodbye): what was sent later, the peers send again to the
-  next worker. So a planned replacement loses no call.
+  next worker. Then only our side of the connection ends; the peer ends its own when it has read everything, for which
+  it has LINGER_SECONDS. So a planned replacement loses no call.
 """
 
 import asyncio
@@ -45,6 +46,7 @@ PER_CONNECTION: Final = 512
 IN_ALL: Final = 1024
 CONNECTIONS: Final = 128
 UNREAD_SECONDS: Final = 30.0
+LINGER_SECONDS: Final = 1.0
 TOLD_CHARACTERS: Final = 2048
 
 _ACCEPT_PAUSE_SECONDS: Final = 0.1
@@ -117,7 +119,7 @@ class Server:
         self._listen()
 
     async def drain(self) -> None:
-        """Stop accepting, finish the calls in flight, and return when the last reply was handed to the kernel."""
+        """Stop accepting, finish the calls in flight, and return when every peer has read its last reply."""
         self._draining = True
         self._pause_listening()
         for connection in tuple(self._connections):
@@ -204,6 +206,7 @@ class _Connection(asyncio.Protocol):
         self._leaving = False
         self._out: list[bytes] = []
         self._unread: asyncio.TimerHandle | None = None
+        self._lingering: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -213,6 +216,8 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, _: Exception | None) -> None:
         self.resume_writing()
         self._leaving = True
+        if self._lingering is not None:
+            self._lingering.cancel()
         for task in tuple(self._tasks.values()):
             task.cancel()
         self._server.left(self)
@@ -306,9 +311,11 @@ class _Connection(asyncio.Protocol):
             self._leave_when_done()
 
     def _leave_when_done(self) -> None:
-        if not self._tasks:
+        """End our side only: a peer that writes into a closed connection loses what it has not read yet."""
+        if not self._tasks and self._lingering is None and not self._transport.is_closing():
             self._flush()
-            self._transport.close()
+            self._transport.write_eof()
+            self._lingering = self._loop.call_later(LINGER_SECONDS, self.abort)
 
     def _send(self, frame: bytes) -> None:
         if not self._out:

@@ -395,6 +395,51 @@ def test_a_planned_replacement_loses_no_call_of_any_kind(tmp_path: Path) -> None
     uvloop.run(run())
 
 
+def test_a_reply_that_was_not_read_yet_survives_that_its_caller_writes_after_the_drain(tmp_path: Path) -> None:
+    """A busy caller: it sends another call, which nobody reads any more, before it reads the reply of the first."""
+    begun, release, handed_over = threading.Event(), threading.Event(), threading.Event()
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(tmp_path / "drained.sock"))
+    listener.listen(8)
+
+    async def work(task: Task, _call: Call) -> Done:
+        begun.set()
+        await asyncio.to_thread(release.wait, 10)
+        return Done(task.name, 0)
+
+    async def serve_and_drain() -> None:
+        server = Server((listener,), {"do": (Task, work)})
+        server.start()
+        await asyncio.to_thread(begun.wait, 10)
+        drained = asyncio.ensure_future(server.drain())
+        release.set()
+        await until("the call was answered", lambda: not server.in_flight)
+        handed_over.set()
+        await drained
+
+    async def call() -> Done:
+        client = Client(tmp_path / "drained.sock")
+        first = asyncio.ensure_future(do(client, "first"))
+        await asyncio.to_thread(begun.wait, 10)
+        assert handed_over.wait(10)  # the loop stands still: nothing is read meanwhile
+        link = client._link
+        assert link is not None
+        link.send("do", 2**63, "", Raw(msgpack.encode(Task("second"))))
+        link._flush()
+        try:
+            return await first
+        finally:
+            await client.close()
+
+    serving = threading.Thread(target=lambda: uvloop.run(serve_and_drain()))
+    serving.start()
+    try:
+        assert uvloop.run(call()).name == "first"
+    finally:
+        serving.join(20)
+        listener.close()
+
+
 def test_connections_above_the_bound_wait_their_turn(tmp_path: Path) -> None:
     async def answer(task: Task, _call: Call) -> Done:
         return Done(task.name, 0)

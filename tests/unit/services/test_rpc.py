@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from msgspec import Raw, msgpack
 
-from services import framing
+from services import framing, rpc_server
 from services.errors import (
     ConfigurationError,
     DeadlineExceeded,
@@ -52,6 +52,10 @@ class KeptTransport(asyncio.Transport):
         self.writes: list[bytes] = []
         self.reading = [True]
         self.closed: str | None = None
+        self.ended = False
+
+    def write_eof(self) -> None:
+        self.ended = True
 
     def write(self, data: "bytes | bytearray | memoryview[Any]") -> None:
         self.writes.append(bytes(data))
@@ -338,9 +342,23 @@ def test_drain_answers_what_was_begun_says_up_to_where_and_reads_no_further() ->
         release.set()
         goodbye, *replies = await peer.answers()
         assert (goodbye, [reply.id for reply in replies]) == (Goodbye(2), [1, 2])
-        assert peer.transport.closed == "closed"
+        assert (peer.transport.ended, peer.transport.closed) == (True, None), "the peer may still write, and read"
+        peer.send(request(4))
+        assert len(await peer.answers()) == 3
         peer.connection.connection_lost(None)
         await drained
+
+    in_a_loop(scenario)
+
+
+def test_a_peer_that_does_not_read_its_last_reply_is_left_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpc_server, "LINGER_SECONDS", 0.0)
+
+    async def scenario() -> None:
+        peer = Peer(serving(echo))
+        peer.connection.say_goodbye()
+        await peer.answers()
+        assert (peer.transport.ended, peer.transport.closed) == (True, "aborted")
 
     in_a_loop(scenario)
 
