@@ -59,5 +59,9 @@ async def build(worker: Worker) -> CtService:
 
 
 def unix_milliseconds() -> int:
-    """The clock of the log: the wall clock of the host, whole milliseconds since the Unix epoch."""
-    return time.time_ns() // 1_000_000
+    """The clock of the log: the wall clock of the host in milliseconds since the Unix epoch, whole seconds.
+
+    OpenSSL compares a timestamp with a clock of whole seconds: what was logged in the present second would be rejected
+    as logged in the future.
+    """
+    return int(time.time()) * 1000
