@@ -2,8 +2,8 @@
 
 Rules:
 - Until the log was compared with what was seen of it nobody knows, and who wants to issue waits, for a short time.
-- `promised` is the highest place that the log has given, -1 at first. Its head is durable before it gives one, so that a
-  smaller head later means that it was put back.
+- `promised` is the highest place that the log has given, -1 at first. The head over a place is durable before it is
+  given, so that a smaller head later means that the log was put back.
 - Once it contradicts nothing is issued until it continues what was seen again, or the operator accepts it as it is.
 """
 
