@@ -1,16 +1,18 @@
 """What a stored certificate says, read again from its octets: to compare it with its row and with the log. Pure.
 
-Rules: everything that cannot be read is Unreadable; the library's own errors stay here.
+Rules: everything that cannot be read is Unreadable; the library's own errors stay here, and so do its warnings of what
+it will refuse one day: they would let anybody whose certificate is logged write to standard error.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, Protocol
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
 from services.ca.serials import serial_text
@@ -68,7 +70,8 @@ def der(certificate: x509.Certificate) -> bytes:
 def load(encoded: bytes) -> x509.Certificate:
     """Read a certificate, DER."""
     try:
-        return x509.load_der_x509_certificate(encoded)
+        with warnings.catch_warnings(action="ignore"):
+            return x509.load_der_x509_certificate(encoded)
     except UNREADABLE as error:
         raise Unreadable(f"no certificate: {str(error)[:200]}") from error
 
@@ -151,19 +154,36 @@ def ends_before(tbs_certificate: bytes, second: int) -> bool:
 def difference(certificate: x509.Certificate, row: Described) -> str:
     """In what a certificate is not what its row says; empty when they agree. Raises Unreadable."""
     try:
-        said: dict[str, tuple[object, object]] = {
-            "serial number": (serial_text(certificate.serial_number), row.serial),
-            "first second": (int(certificate.not_valid_before_utc.timestamp()), row.not_before),
-            "last second": (int(certificate.not_valid_after_utc.timestamp()), row.not_after),
-        }
-        # The record keeps no names of a responder: nobody asks for one by its name.
-        if row.state != "responder":
-            said["subject"] = (certificate.subject.rfc4514_string(), row.subject)
-            said["names"] = (sorted(names(certificate)), sorted(row.names))
+        with warnings.catch_warnings(action="ignore"):
+            said = _said(certificate, row)
     except UNREADABLE as error:
         raise Unreadable(str(error)) from error
     differing = (what for what, (of, in_row) in said.items() if of != in_row)
     return "; ".join(f"its {what} is {said[what][0]!r}, the row says {said[what][1]!r}" for what in differing)
+
+
+def is_signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether `issuer` signed the certificate, which names it."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            certificate.verify_directly_issued_by(issuer)
+    except (InvalidSignature, *UNREADABLE):
+        return False
+    return True
+
+
+def _said(certificate: x509.Certificate, row: Described) -> dict[str, tuple[object, object]]:
+    """What the certificate and the row say, by what it is about."""
+    said: dict[str, tuple[object, object]] = {
+        "serial number": (serial_text(certificate.serial_number), row.serial),
+        "first second": (int(certificate.not_valid_before_utc.timestamp()), row.not_before),
+        "last second": (int(certificate.not_valid_after_utc.timestamp()), row.not_after),
+    }
+    # The record keeps no names of a responder: nobody asks for one by its name.
+    if row.state != "responder":
+        said["subject"] = (certificate.subject.rfc4514_string(), row.subject)
+        said["names"] = (sorted(names(certificate)), sorted(row.names))
+    return said
 
 
 def names(certificate: x509.Certificate) -> list[str]:

@@ -49,8 +49,9 @@ class LogFollower:
         self.seen: SeenLog | None = None
 
     async def start(self) -> None:
-        """Read how far it came. Raises StorageUnavailable."""
+        """Read how far it came, and what the log gave before. Raises StorageUnavailable."""
         self.seen = await self._storage.log_seen()
+        self._hold.promise(await self._storage.highest_place())
 
     async def follow(self) -> float:
         """Compare what is new; returns the seconds until the next time. Raises RemoteError."""
@@ -70,7 +71,9 @@ class LogFollower:
         return ROUND_SECONDS
 
     async def _newest(self) -> SeenLog:
-        key, head, before = await self._journal.public_key(), await self._journal.head(), self.seen
+        # What was promised before the head is asked for: the log goes on giving places meanwhile.
+        promised, before = self._hold.promised, self.seen
+        key, head = await self._journal.public_key(), await self._journal.head()
         if before is None:
             seen = following.begun(key, head)
         else:
@@ -78,6 +81,7 @@ class LogFollower:
             if following.needs_proof(before, key, head):
                 path = await self._journal.consistency(before.tree_size, head.tree_size)
             seen = following.grown(before, head, path)
+        following.check_promises(promised, head)
         if before is None or seen.tree_size != before.tree_size:
             await self._storage.seen(seen)
         self._metrics.show_log(seen.position, seen.tree_size)

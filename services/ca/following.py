@@ -54,6 +54,13 @@ def needs_proof(seen: SeenLog, public_key: bytes, head: SignedTreeHead) -> bool:
     return 0 < seen.tree_size < head.tree_size
 
 
+def check_promises(promised: int, head: SignedTreeHead) -> None:
+    """Whether the tree has all places that were given before it was asked for. Raises Contradicted."""
+    if head.tree_size <= promised:
+        text = f"it has {head.tree_size} entries, and gave the place {promised} to a certificate: it was put back"
+        raise Contradicted(Finding("log_shrank", SUBJECT, text, digests(root=head.root_hash)))
+
+
 def grown(seen: SeenLog, head: SignedTreeHead, path: Sequence[bytes] | None) -> SeenLog:
     """What is seen now; `path` is the proof, if one is needed. Raises Contradicted when it proves nothing."""
     if path is not None:

@@ -2,6 +2,8 @@
 
 Rules:
 - Until the log was compared with what was seen of it nobody knows, and who wants to issue waits, for a short time.
+- `promised` is the highest place that the log has given, -1 at first. The head over a place is durable before it is
+  given, so that a smaller head later means that the log was put back.
 - Once it contradicts nothing is issued until it continues what was seen again, or the operator accepts it as it is.
 """
 
@@ -21,11 +23,16 @@ class IssuanceHold:
     def __init__(self) -> None:
         self._known = asyncio.Event()
         self._reason: str | None = None
+        self.promised = -1
 
     @property
     def reason(self) -> str | None:
         """Why nothing is issued, if it was found out."""
         return self._reason
+
+    def promise(self, place: int) -> None:
+        """The log has given this place to a certificate."""
+        self.promised = max(self.promised, place)
 
     def release(self) -> None:
         """The log continues what was seen of it."""

@@ -21,10 +21,9 @@ from hashlib import sha256
 from typing import Final, Literal
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 
 from services.ca import certified
-from services.ca.certified import UNREADABLE, Unreadable
+from services.ca.certified import Unreadable
 from services.ca.contradictions import Finding, Note, Observation, digests, of_leaf, of_serial
 from services.ca.serials import serial_text
 from services.ca.signing_keys import spki
@@ -194,7 +193,7 @@ class Comparison:
         try:
             found = certified.load(certificate)
             serial = certified.serial_of(found)
-            signer = next((one for one in self._authorities.values() if _signed_by(found, one)), None)
+            signer = next((one for one in self._authorities.values() if certified.is_signed_by(found, one)), None)
         except Unreadable:
             return  # the log accepts what ends at a root of others, and what this reader refuses is not ours
         if signer is None:
@@ -225,7 +224,7 @@ class Comparison:
         issuer = self._authorities.get(row.issuer)
         if issuer is None:
             yield Finding("issuer_unknown", subject, f"its issuer {row.issuer} is not one of this authority", seen)
-        elif thorough and not _signed_by(certificate, issuer):
+        elif thorough and not certified.is_signed_by(certificate, issuer):
             yield Finding("signature_invalid", subject, f"its issuer {row.issuer} did not sign it", seen)
 
     def _contents(self, row: RecordRow, certificate: x509.Certificate, entry: LoggedEntry) -> Iterator[Finding]:
@@ -305,11 +304,3 @@ def _without_timestamps(certificate: bytes) -> bytes | None:
         return certified.without_timestamps(certified.load(certificate))
     except Unreadable:
         return None
-
-
-def _signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (InvalidSignature, *UNREADABLE):
-        return False
-    return True

@@ -52,6 +52,7 @@ MIGRATION: Final = """
         position INTEGER NOT NULL,
         peaks BLOB NOT NULL
     ) STRICT;
+    CREATE TABLE log_accepted (id INTEGER PRIMARY KEY CHECK (id = 1), certificate INTEGER NOT NULL) STRICT;
     CREATE TABLE sweeps (
         id INTEGER PRIMARY KEY CHECK (id = 1),
         started_at INTEGER NOT NULL,
@@ -61,6 +62,7 @@ MIGRATION: Final = """
     ) STRICT;
 """
 MAX_KEPT: Final = 10_000  # findings: a record that was put back can have a million, and the first ones say enough
+LATEST: Final = 256
 _DIGEST: Final = 32
 
 
@@ -81,6 +83,13 @@ class ReconciliationStorage:
     async def forget_log(self, now: int) -> None:
         """Begin anew with the log as it is, because the operator said so. Raises StorageUnavailable."""
         await self._database.write(lambda connection: _forget_log(connection, now))
+
+    async def highest_place(self) -> int:
+        """The highest place in the log among the latest certificates, or -1.
+
+        Those from before the operator accepted the log as it was do not count.
+        """
+        return await self._database.read(_highest_place)
 
     async def sweep(self) -> Sweep | None:
         """How far the whole comparison has come; None at first."""
@@ -266,11 +275,22 @@ def _keep_seen(connection: sqlite3.Connection, log: SeenLog) -> None:
 
 def _forget_log(connection: sqlite3.Connection, now: int) -> None:
     connection.execute("DELETE FROM log_seen")
+    connection.execute("INSERT OR REPLACE INTO log_accepted SELECT 1, coalesce(max(id), 0) FROM certificates")
     connection.execute(
         "UPDATE findings SET closed_at = ? "
         "WHERE closed_at IS NULL AND kind IN ('log_damaged', 'log_shrank', 'log_forked')",
         (now,),
     )
+
+
+def _highest_place(connection: sqlite3.Connection) -> int:
+    """Places are given about in the order of the rows: none of the earlier ones is higher than all of the latest."""
+    (highest,) = connection.execute(
+        "SELECT max(leaf_index) FROM (SELECT leaf_index FROM certificates "
+        "WHERE id > coalesce((SELECT certificate FROM log_accepted), 0) ORDER BY id DESC LIMIT ?)",
+        (LATEST,),
+    ).fetchone()
+    return -1 if highest is None else int(highest)
 
 
 def _keep_sweep(connection: sqlite3.Connection, kept: Sweep) -> None:

@@ -118,6 +118,8 @@ class TransparencyLog:
             raise LogFault(str(error)) from error
         except SctFromTheFuture as error:
             raise Unavailable(f"{error}: set the clock of this host") from error
+        if self._hold is not None:
+            self._hold.promise(reply.leaf_index)
         return reply
 
     async def probe(self) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 
+from tests.rig.polling import eventually
 from tests.rig.signing_request import signing_request
 from tests.rig.tree import Tree, remove_directory, short_directory, trustchain
 
@@ -199,6 +200,37 @@ def test_evidence_that_was_formatted_or_is_missing_is_told(kept: Kept, tmp_path:
     formatted.write_text(json.dumps(json.loads(kept.evidence.read_text()), indent=2))
     assert "FAILED  form" in command("verify", str(formatted), *data, expected=1)
     command("verify", str(tmp_path / "missing.json"), *data, expected=78)
+
+
+def test_a_log_that_was_put_back_stops_issuing_until_the_operator_accepts_it(
+    new_tree: Callable[..., Tree], tmp_path: Path
+) -> None:
+    tree = new_tree()
+    tree.start_healthy()
+    _issue(tree, "early.example.test")
+    assert tree.stop() == 0
+    shutil.copytree(tree.data_dir / "ct", tmp_path / "ct")
+    tree.start_healthy()
+    lost = _issue(tree, "lost.example.test")
+    assert tree.stop() == 0
+
+    shutil.rmtree(tree.data_dir / "ct")
+    shutil.copytree(tmp_path / "ct", tree.data_dir / "ct")
+    tree.start_healthy()
+    assert tree.issue(signing_request("refused.example.test")).status == 503
+    told = tree.run("findings", check=False)
+    assert told.returncode == 1
+    assert "log_shrank" in told.stdout
+    assert 'trustchain_ca_findings{kind="log_shrank"} 1' in tree.metrics()
+    assert "findings_open" in tree.monitoring("/health").text or "contradict" in tree.monitoring("/health").text
+    assert tree.stop() == 0
+
+    (tree.data_dir / "ca" / "accept-log").touch()
+    tree.start_healthy()
+    _issue(tree, "again.example.test")
+    assert not (tree.data_dir / "ca" / "accept-log").exists()
+    eventually("the sweep finds what the log lost", lambda: lost in tree.run("findings", check=False).stdout, 20)
+    assert tree.stop() == 0
 
 
 def test_rotations_and_two_hierarchies_contradict_nothing_and_every_certificate_is_proven(

@@ -89,7 +89,9 @@ class Host:
 
 
 @asynccontextmanager
-async def hosted(directory: Path, journal: Journal, peer: JournalPeer | None = None) -> AsyncIterator[Host]:
+async def hosted(
+    directory: Path, journal: Journal, peer: JournalPeer | None = None, *, started: bool = True
+) -> AsyncIterator[Host]:
     database = await Database.open(directory / "certificates.db", MIGRATIONS)
     peer = peer or JournalPeer(journal)
     storage, hold, log, now = ReconciliationStorage(database), IssuanceHold(), Log(), [NOW + 10]
@@ -109,9 +111,10 @@ async def hosted(directory: Path, journal: Journal, peer: JournalPeer | None = N
     follower = LogFollower(storage, read, comparisons, register, hold, metrics, log)
     sweeper = Sweeper(storage, status, read, comparisons, register, ask, lambda: now[0])
     reconciler = Reconciler(storage, follower, sweeper, register, hold, metrics, log)
-    await follower.start()
-    await sweeper.start()
-    await register.show()
+    if started:
+        await follower.start()
+        await sweeper.start()
+        await register.show()
     host = Host(
         database, journal, peer, follower, sweeper, reconciler, storage, hold, log, directory / "accept-log", now,
         registered, asked,

@@ -105,6 +105,29 @@ def test_a_log_that_does_not_continue_stops_issuing(tmp_path: Path, change: str)
     run(work)
 
 
+def test_a_log_without_a_place_that_it_gave_stops_issuing_though_its_head_was_never_seen(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with hosted(tmp_path, made(3)) as host:
+            await host.record(*host.journal.rows)
+        del host.journal.entries[2:]
+        async with hosted(tmp_path, host.journal) as host:
+            await host.follower.follow()
+            assert await host.kinds() == ["log_shrank"]
+            assert host.hold.reason is not None
+
+    run(work)
+
+
+def test_a_place_given_a_moment_ago_is_missed_in_a_log_that_was_put_back(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with hosted(tmp_path, made(2)) as host:
+            host.hold.promise(2)
+            await host.follower.follow()
+            assert await host.kinds() == ["log_shrank"]
+
+    run(work)
+
+
 def test_a_head_that_the_log_did_not_sign_stops_issuing(tmp_path: Path) -> None:
     async def work() -> None:
         async with hosted(tmp_path, made(2)) as host:
@@ -165,7 +188,7 @@ def test_the_operator_can_accept_the_log_as_it_is(tmp_path: Path) -> None:
             assert await host.kinds() == ["log_shrank"]
 
     async def second() -> None:
-        async with hosted(tmp_path, journal) as host:
+        async with hosted(tmp_path, journal, started=False) as host:
             host.consent.touch()
             await host.reconciler.start(host.consent, NOW)
             assert not host.consent.exists()
