@@ -16,7 +16,7 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from services.ca import crl
 from services.ca.authorities import ROOT_PARTITION, Authorities
@@ -42,6 +42,9 @@ class FoundList:
     entries: Sequence[Entry]
 
 
+_NOT_OURS: Final[tuple[ListKey, Published]] = (("", 0), Published(b"", 0, 0, 0, 0, ()))
+
+
 async def restore(
     files: CrlFiles,
     authorities: Authorities,
@@ -61,11 +64,23 @@ async def restore(
 
 
 def _found(files: CrlFiles, authorities: Authorities, stored: Mapping[ListKey, Published], log: Any) -> list[FoundList]:
-    return list(_readable(files.found(), authorities, {one.der for one in stored.values()}, log))
+    ours = {files.path(*key): (key, published) for key, published in stored.items()}
+    return list(_readable(files.found(), authorities, ours, log))
 
 
-def _readable(found: Iterator[FoundFile], authorities: Authorities, known: set[bytes], log: Any) -> Iterator[FoundList]:
+def _readable(
+    found: Iterator[FoundFile],
+    authorities: Authorities,
+    ours: Mapping[Path, tuple[ListKey, Published]],
+    log: Any,
+) -> Iterator[FoundList]:
+    known = {published.der for _, published in ours.values()}
     for file in found:
+        (issuer, partition), published = ours.get(file.path, _NOT_OURS)
+        if file.content and published.der == file.content:
+            # What was put on record and published in one: it was signed here, and says nothing new.
+            yield FoundList(file.path, issuer, partition, published, ())
+            continue
         try:
             if file.trouble:
                 raise UnreadableCrl(file.trouble)

@@ -116,10 +116,10 @@ class CertificateAuthority:
     async def start(self) -> None:
         """Show the state that was found, and begin to introduce the authority to the log."""
         self._metrics.show_expiry(self._hierarchy, self._now())
-        self._count_unfinished(await self._storage.unfinished())
+        self._count_unfinished(self._storage.unfinished())
         if self._unfinished:
             self._log.info("serial numbers are on record without a certificate", count=self._unfinished)
-        self._quarantined = await self._storage.quarantined()
+        self._quarantined = self._storage.quarantined()
         self._metrics.quarantined.set(self._quarantined)
         if self._quarantined:
             self._log.error("certificates are quarantined", count=self._quarantined)

@@ -188,13 +188,13 @@ class Storage:
         """One page of at most `limit` certificates, without what the log promised of each."""
         return await self._database.read(lambda connection: _page(connection, query, limit))
 
-    async def unfinished(self) -> int:
+    def unfinished(self) -> int:
         """How many serial numbers are reserved without a certificate."""
-        return await self._database.read(lambda connection: _count(connection, "reserved"))
+        return self._database.lookup(lambda connection: _count(connection, "reserved"))
 
-    async def quarantined(self) -> int:
+    def quarantined(self) -> int:
         """How many serial numbers are kept from everybody because of a finding."""
-        return await self._database.read(lambda connection: _count(connection, "quarantined"))
+        return self._database.lookup(lambda connection: _count(connection, "quarantined"))
 
     async def is_empty(self) -> bool:
         """Whether no serial number was ever put on record."""

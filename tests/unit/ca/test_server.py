@@ -111,7 +111,7 @@ def test_a_certificate_that_is_not_durable_is_given_to_nobody(tmp_path: Path, mo
                 await host.authority.issue(asked(CSR), CALL)
         assert caught.value.retryable
         assert (await host.authority.list(ListCertificates(), CALL)).certificates == []
-        assert await host.storage.unfinished() == 1
+        assert host.storage.unfinished() == 1
         assert host.metrics.gauge("trustchain_ca_unfinished_serials").value == 1
         await host.authority.issue(asked(CSR), CALL)
         assert host.metrics.gauge("trustchain_ca_unfinished_serials").value == 1
@@ -139,7 +139,7 @@ def test_what_was_signed_gets_on_record_although_its_caller_goes_away(
         go_on.set()
         await host.authority.finish()
         assert len((await host.authority.list(ListCertificates(), CALL)).certificates) == 1
-        assert await host.storage.unfinished() == 0
+        assert host.storage.unfinished() == 0
 
     on_host(tmp_path, test)
 

@@ -105,11 +105,11 @@ def test_a_log_that_goes_while_it_is_asked_leaves_the_serial_number_on_record(tm
         host.peer.failure = PeerGone("died")
         with pytest.raises(Unavailable):
             await host.authority.issue(asked(CSR), CALL)
-        assert await host.storage.unfinished() == 1
+        assert host.storage.unfinished() == 1
         assert host.metrics.gauge("trustchain_ca_unfinished_serials").value == 1
         host.peer.failure = None
         await host.authority.issue(asked(CSR), CALL)
-        assert await host.storage.unfinished() == 1
+        assert host.storage.unfinished() == 1
 
     on_host(tmp_path, test)
 
@@ -144,7 +144,7 @@ def test_what_is_found_wrong_after_signing_is_quarantined_and_given_to_nobody(
         assert rule in row["findings"]
         assert row["precertificate"] in host.transparency.promised
         assert (row["certificate"] is not None) == (rule == "timestamps")
-        assert await host.storage.unfinished() == 0
+        assert host.storage.unfinished() == 0
         with pytest.raises(Refusal):
             await host.authority.get(GetCertificate(serial=row["serial"]), CALL)
         assert (await host.authority.list(ListCertificates(), CALL)).certificates == []
@@ -210,7 +210,7 @@ def test_a_promise_that_the_log_did_not_sign_is_quarantined(tmp_path: Path) -> N
         host.transparency._promise = forged  # type: ignore[method-assign]
         with pytest.raises(Internal, match="does not verify over this precertificate"):
             await host.authority.issue(asked(CSR), CALL)
-        assert await host.storage.quarantined() == 1
+        assert host.storage.quarantined() == 1
 
     on_host(tmp_path, test)
 

@@ -62,7 +62,7 @@ def test_a_reserved_serial_number_is_on_record_and_is_no_certificate(tmp_path: P
         assert await record.is_empty()
         await record.reserve(reservation(7))
         assert not await record.is_empty()
-        assert await record.unfinished() == 1
+        assert record.unfinished() == 1
         assert record.get(f"{7:032x}") is None
         assert await walk(record) == []
         assert await walk(record, name="host.example") == []
@@ -114,7 +114,7 @@ def test_what_is_quarantined_is_kept_and_found_by_nobody(tmp_path: Path) -> None
     async def test(record: Storage) -> None:
         row = await record.reserve(reservation(7))
         await record.quarantine(row, Quarantined(("names: no name", "serial: zero"), b"precertificate"))
-        assert (await record.unfinished(), await record.quarantined()) == (0, 1)
+        assert (record.unfinished(), record.quarantined()) == (0, 1)
         assert record.get(f"{7:032x}") is None
         assert await walk(record) == await walk(record, name="host.example") == await walk(record, status="valid") == []
         kept = record._database.lookup(
@@ -170,7 +170,7 @@ def test_a_record_of_the_first_schema_keeps_every_row_and_every_name(tmp_path: P
         assert found is not None
         assert (found.certificate, found.issued_at, found.logged) == (b"certificate", 2, None)
         assert await walk(record, name="a.example") == await walk(record, profile="tls-server") == [7]
-        assert await record.unfinished() == 1
+        assert record.unfinished() == 1
         await issue(record, reservation(9, ("a.example",)))
         assert await walk(record, name="a.example") == [9, 7]
         broken = record._database.lookup(lambda connection: connection.execute("PRAGMA foreign_key_check").fetchall())
