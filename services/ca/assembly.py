@@ -8,9 +8,15 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from hashlib import sha256
+from importlib import metadata
+from pathlib import Path
 from typing import Final
+
+import msgspec
+from cryptography import x509
 
 from config.problems import ConfigError
 from config.profile_files import load_profiles
@@ -29,7 +35,7 @@ from services.ca.inventory import Inventory
 from services.ca.inventory_metrics import InventoryMetrics
 from services.ca.journal import Comparisons, Journal
 from services.ca.keyring import Keyring
-from services.ca.messages import OcspQuery
+from services.ca.messages import OcspAnswer, OcspQuery
 from services.ca.metrics import AuthorityMetrics
 from services.ca.reconciler import Reconciler
 from services.ca.reconciler_metrics import ReconcilerMetrics
@@ -49,7 +55,19 @@ from services.rpc_server import Call
 from services.worker import Worker
 
 LOG_ACCEPTED: Final = "accept-log"  # the operator's word that the log is to be taken as it is
+TRIED: Final = "profiles.tried"
 LOG_SHARE: Final = 0.5  # of the time for a probe: so that a log that hangs is found out before the probe is too late
+
+
+def _version() -> str:
+    try:
+        return metadata.version("trustchain")
+    except metadata.PackageNotFoundError:
+        return "from its sources"
+
+
+# Of the installed program, looked up before a worker is forked: it takes as long as opening the record.
+VERSION: Final = _version()
 
 
 def rules_of(settings: Settings) -> Rules:
@@ -123,19 +141,23 @@ def inventory_of(worker: Worker, record: Storage, sources: Sequence[Callable[[],
 async def open_reconciler(
     worker: Worker,
     storage: Storage,
-    status: CertificateStatusService,
+    authority: CertificateAuthority,
+    status: Awaitable[CertificateStatusService],
     rules: Rules,
     hold: IssuanceHold,
 ) -> Reconciler:
     """Compare record and log from now on. Raises StorageUnavailable."""
 
     async def answer(request: bytes) -> bytes:
-        return (await status.ocsp(OcspQuery(request=request), Call("ocsp", 2**63, ""))).der
+        return (await (await status).ocsp(OcspQuery(request=request), Call("ocsp", 2**63, ""))).der
+
+    def certificates() -> Mapping[str, x509.Certificate]:
+        return authorities_of(authority.hierarchy, worker.settings.ca.crl_partitions).certificates()
 
     kept, metrics, journal = storage.reconciliation(), ReconcilerMetrics(worker.metrics), Journal(worker.peer("ct"))
     register = FindingRegister(kept, metrics, worker.log, unix_seconds)
     unlogged = [name for name, profile in rules.profiles.items() if not profile.transparency]
-    comparisons = Comparisons(journal, kept, status.certificates, unlogged)
+    comparisons = Comparisons(journal, kept, certificates, unlogged)
     follower = LogFollower(kept, journal, comparisons, register, hold, metrics, worker.log)
     sweeper = Sweeper(kept, storage.status(), journal, comparisons, register, answer, unix_seconds)
     reconciler = Reconciler(kept, follower, sweeper, register, hold, metrics, worker.log)
@@ -147,7 +169,7 @@ def composer_of(
     worker: Worker,
     storage: Storage,
     authority: CertificateAuthority,
-    status: CertificateStatusService,
+    status: Awaitable[CertificateStatusService],
     metrics: AuthorityMetrics,
 ) -> EvidenceComposer:
     """Who puts evidence together, sealed by the issuer of the certificate that it is about."""
@@ -159,14 +181,53 @@ def composer_of(
             return None
         return Sealer(issuer.private_key, (*issuer.path, hierarchy.root_above(issuer).certificate))
 
+    async def answer(request: OcspQuery, call: Call) -> OcspAnswer:
+        return await (await status).ocsp(request, call)
+
     return EvidenceComposer(
         storage=storage,
         sealer=sealer,
         peer=worker.peer("ct"),
-        answer=status.ocsp,
+        answer=answer,
         counting_refusals=metrics.counting_refusals,
         now=unix_seconds,
     )
+
+
+class ProfileTrial:
+    """Tries the profiles when they, the settings or the issuers are not those that were tried the last time.
+
+    `tried` is a file with their digest. It is no promise: whoever loses it tries them again.
+    """
+
+    def __init__(self, tried: Path, digest: str, trial: Callable[[], Awaitable[None]]) -> None:
+        self._tried = tried
+        self._digest = digest
+        self._trial = trial
+        self._passed = False
+
+    async def passed(self) -> None:
+        """Returns when they can be used. Raises ConfigurationError."""
+        if self._passed:
+            return
+        if not self._was_tried():
+            await self._trial()
+            with suppress(OSError):
+                self._tried.write_text(self._digest)
+        self._passed = True
+
+    def _was_tried(self) -> bool:
+        try:
+            return self._tried.read_text() == self._digest
+        except (OSError, UnicodeDecodeError):
+            return False
+
+
+def profile_trial(settings: Settings, authority: CertificateAuthority) -> ProfileTrial:
+    """The trial of the profiles of these settings by the authority's issuers."""
+    known = (load_profiles(settings), settings, sorted(authority.hierarchy.issuers), VERSION)
+    digest = sha256(msgspec.json.encode(known, order="deterministic")).hexdigest()
+    return ProfileTrial(settings.paths.ca_dir / TRIED, digest, authority.try_profiles)
 
 
 def unix_milliseconds() -> int:

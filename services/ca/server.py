@@ -113,7 +113,7 @@ class CertificateAuthority:
         self._certifiers = {kind: Certifier(issuer) for kind, issuer in self._issuers.items()}
         self._transparency.trust(hierarchy.anchors())
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Show the state that was found, and begin to introduce the authority to the log."""
         self._metrics.show_expiry(self._hierarchy, self._now())
         self._count_unfinished(self._storage.unfinished())

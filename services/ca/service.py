@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from typing import Final
+from collections.abc import Iterable
+from typing import Any, Final
 
 from services.ca import assembly, ceremony_messages, messages
-from services.ca.assembly import unix_seconds
+from services.ca.assembly import ProfileTrial, unix_seconds
 from services.ca.authorities import authorities_of
 from services.ca.ceremonies import Ceremonies
 from services.ca.crl_publication import signings_of
+from services.ca.expiry import Item
 from services.ca.hierarchy import Hierarchy
 from services.ca.hold import IssuanceHold
 from services.ca.installation import hierarchy_files, open_installation
@@ -18,7 +21,7 @@ from services.ca.metrics import AuthorityMetrics
 from services.ca.reconciler import Reconciler
 from services.ca.server import CertificateAuthority
 from services.ca.status import CertificateStatusService
-from services.rpc_server import Handler, Server
+from services.rpc_server import Call, Handler, Server
 from services.worker import Worker
 
 LISTENER: Final = "rpc"
@@ -34,6 +37,7 @@ class CaService:
         ceremonies: Ceremonies,
         inventory: Inventory,
         reconciler: Reconciler,
+        trial: ProfileTrial,
         server: Server,
     ) -> None:
         self._authority = authority
@@ -41,18 +45,15 @@ class CaService:
         self._ceremonies = ceremonies
         self._inventory = inventory
         self._reconciler = reconciler
+        self._trial = trial
         self._server = server
-        self._tried = False
 
     async def probe(self) -> None:
-        """Do all that issuing and status need; the first time, try every profile too.
+        """Do all that issuing and status need; the first time, try profiles that were not tried yet.
 
         Raises ProbeFailed, StorageUnavailable and ConfigurationError (DatabaseCorrupt, a profile that cannot be used).
         """
-        # Here and not before the first call: a successor of a killed worker has callers that wait.
-        if not self._tried:
-            await self._authority.try_profiles()
-            self._tried = True
+        await self._trial.passed()
         await self._authority.probe()
         await self._status.probe()
 
@@ -72,12 +73,17 @@ class CaService:
 
 
 async def build(worker: Worker) -> CaService:
-    """Open the authority, or create it, and answer calls. Raises ConfigurationError and StorageUnavailable."""
+    """Open the authority, or create it, and answer calls. Raises ConfigurationError and StorageUnavailable.
+
+    Issuing is answered first: a successor of a killed worker has callers that wait. What needs the lists and positions
+    on record (revocation, status, ceremonies) waits until these are read.
+    """
     settings = worker.settings
     rules, hold = assembly.rules_of(settings), IssuanceHold()
     metrics = AuthorityMetrics(worker.metrics, rules.profiles)
     files = hierarchy_files(settings, assembly.keyring_of(worker))
     installation = await open_installation(settings, unix_seconds, worker.log, files)
+    storage = installation.storage
     authority = CertificateAuthority(
         installation=installation,
         rules=rules,
@@ -87,36 +93,72 @@ async def build(worker: Worker) -> CaService:
         now=unix_seconds,
         random_octets=os.urandom,
     )
-    await authority.start()
-    status = await assembly.open_status(worker, installation, metrics.counting_refusals)
+    authority.start()
+    status = asyncio.ensure_future(assembly.open_status(worker, installation, metrics.counting_refusals))
+    reconciler = asyncio.ensure_future(assembly.open_reconciler(worker, storage, authority, status, rules, hold))
 
     def adopt(hierarchy: Hierarchy) -> None:
         # Status first: whatever a new issuer certifies points to lists and answers that have to be there.
         authorities = authorities_of(hierarchy, settings.ca.crl_partitions)
-        status.adopt(authorities, signings_of(authorities, settings))
+        status.result().adopt(authorities, signings_of(authorities, settings))
         authority.adopt(hierarchy)
 
+    def items() -> Iterable[Item]:
+        return (*authority.items(), *status.result().items())
+
     ceremonies = Ceremonies(settings, installation.hierarchy, files, (adopt,), worker.log, unix_seconds)
-    inventory = assembly.inventory_of(worker, installation.storage, (authority.items, status.items))
-    reconciler = await assembly.open_reconciler(worker, installation.storage, status, rules, hold)
-    composer = assembly.composer_of(worker, installation.storage, authority, status, metrics)
+    inventory = assembly.inventory_of(worker, storage, (items,))
+    composer = assembly.composer_of(worker, storage, authority, status, metrics)
     handlers: dict[str, Handler] = {
         "issue": authority.issue,
         "get": authority.get,
         "list": authority.list,
         "roots": authority.roots,
-        "revoke": status.revoke,
-        "crl": status.crl,
-        "ocsp": status.ocsp,
-        "issuer_certificate": status.issuer_certificate,
+        **{name: _when(status, name) for name in ("revoke", "crl", "ocsp", "issuer_certificate")},
         "inventory": inventory.inventory,
-        "expiry": inventory.expiry,
+        "expiry": _after(status, inventory.expiry),
         "evidence": composer.evidence,
-        "findings": reconciler.findings,
-        **{name: getattr(ceremonies, name) for name in ceremony_messages.METHODS},
+        "findings": _when(reconciler, "findings"),
+        **{name: _after(status, getattr(ceremonies, name)) for name in ceremony_messages.METHODS},
     }
     known = {**messages.METHODS, **ceremony_messages.METHODS}
     server = Server(worker.sockets[LISTENER], {name: (asked, handlers[name]) for name, (asked, _) in known.items()})
     server.start()
+    try:
+        opened = await status, await reconciler
+    except BaseException:
+        server.close()
+        await _let_go(status, reconciler)
+        await authority.close()
+        raise
     inventory.start()
-    return CaService(authority, status, ceremonies, inventory, reconciler, server)
+    trial = assembly.profile_trial(settings, authority)
+    return CaService(authority, opened[0], ceremonies, inventory, opened[1], trial, server)
+
+
+def _when(part: asyncio.Future[Any], method: str) -> Handler:
+    """A method of something that is being opened."""
+
+    async def call(request: Any, context: Call) -> object:
+        return await getattr(await asyncio.shield(part), method)(request, context)
+
+    return call
+
+
+def _after(part: asyncio.Future[Any], handler: Handler) -> Handler:
+    """A method that needs something which is being opened."""
+
+    async def call(request: Any, context: Call) -> object:
+        await asyncio.shield(part)
+        return await handler(request, context)
+
+    return call
+
+
+async def _let_go(*parts: asyncio.Future[Any]) -> None:
+    for part in parts:
+        part.cancel()
+    await asyncio.wait(parts)
+    for part in parts:
+        if not part.cancelled():
+            part.exception()  # one of them is being raised; asyncio would complain that nobody looked at the others

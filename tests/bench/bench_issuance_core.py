@@ -88,7 +88,7 @@ async def _measure_issuance(directory: Path, key_type: KeyType, clients: int, se
     async with opened(directory) as storage:
         peer = LogPeer(FakeLog(now=lambda: NOW * 1000))
         authority = authority_over(storage, hierarchy_of(key_type), peer, log=structlog.stdlib.get_logger())
-        await authority.start()
+        authority.start()
         wanted = asked(pem(request(dns("bench.example.test"))))
         for _ in range(_WARM_UP):
             await authority.issue(wanted, _CALL)

@@ -69,7 +69,7 @@ def on_host(
     async def run() -> None:
         async with opened(directory) as storage:
             host = Host(storage, made or hierarchy_of(), ruled or rules())
-            await host.authority.start()
+            host.authority.start()
             await test(host)
             await host.authority.finish()
             await host.authority.close()

@@ -91,7 +91,7 @@ def on_host(
     async def run() -> None:
         async with opened(directory) as storage:
             host = Host(directory, storage, keyring or Keyring(), Ca(**settings))
-            await host.authority.start()
+            host.authority.start()
             await test(host)
             await host.ceremonies.finish()
 
