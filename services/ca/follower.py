@@ -48,18 +48,24 @@ class LogFollower:
         self._log = log
         self.seen: SeenLog | None = None
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Read how far it came, and what the log gave before. Raises StorageUnavailable."""
-        self.seen = await self._storage.log_seen()
-        self._hold.promise(await self._storage.highest_place())
+        self.seen = self._storage.log_seen()
+        self._hold.promise(self._storage.highest_place())
 
     async def follow(self) -> float:
         """Compare what is new; returns the seconds until the next time. Raises RemoteError."""
         try:
-            seen = self.seen = await self._newest()
+            before, seen = self.seen, await self._newest()
             if self._hold.reason is not None:
                 self._log.warning("the log continues what was seen of it: issuing goes on")
+            # Before it is on record: callers may wait, and whatever is issued meanwhile has a place that is durable with
+            # it, and so would tell of a smaller log just as well.
             self._hold.release()
+            if before is None or seen.tree_size != before.tree_size:
+                await self._storage.seen(seen)
+            self.seen = seen
+            self._metrics.show_log(seen.position, seen.tree_size)
             await self._register.close_all(STOPPING)
             while seen.position < seen.tree_size:
                 seen = self.seen = await self._compared(seen)
@@ -73,7 +79,7 @@ class LogFollower:
     async def _newest(self) -> SeenLog:
         # What was promised before the head is asked for: the log goes on giving places meanwhile.
         promised, before = self._hold.promised, self.seen
-        key, head = await self._journal.public_key(), await self._journal.head()
+        key, head = await asyncio.gather(self._journal.public_key(), self._journal.head())
         if before is None:
             seen = following.begun(key, head)
         else:
@@ -82,9 +88,6 @@ class LogFollower:
                 path = await self._journal.consistency(before.tree_size, head.tree_size)
             seen = following.grown(before, head, path)
         following.check_promises(promised, head)
-        if before is None or seen.tree_size != before.tree_size:
-            await self._storage.seen(seen)
-        self._metrics.show_log(seen.position, seen.tree_size)
         return seen
 
     async def _compared(self, seen: SeenLog) -> SeenLog:

@@ -56,11 +56,13 @@ class Reconciler:
             await self._storage.forget_log(now)
             _take_back(consent)
             self._log.warning("the log is accepted as it is now, as the operator wants")
-        await self._follower.start()
+        # The follower first: until it has seen the log, nothing is issued.
+        self._follower.start()
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._keep(self._follow))]
         await self._sweeper.start()
         await self._register.show()
-        loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._keep(self._follow)), loop.create_task(self._keep(self._sweep))]
+        self._tasks.append(loop.create_task(self._keep(self._sweep)))
 
     async def close(self) -> None:
         """Stop comparing; what was found is on record."""

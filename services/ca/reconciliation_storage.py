@@ -72,9 +72,9 @@ class ReconciliationStorage:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def log_seen(self) -> SeenLog | None:
+    def log_seen(self) -> SeenLog | None:
         """What was seen of the log; None at first."""
-        return await self._database.read(log_seen)
+        return self._database.lookup(log_seen)
 
     async def seen(self, log: SeenLog) -> None:
         """Keep a tree head, and the position in it. Raises StorageUnavailable."""
@@ -84,12 +84,12 @@ class ReconciliationStorage:
         """Begin anew with the log as it is, because the operator said so. Raises StorageUnavailable."""
         await self._database.write(lambda connection: _forget_log(connection, now))
 
-    async def highest_place(self) -> int:
+    def highest_place(self) -> int:
         """The highest place in the log among the latest certificates, or -1.
 
         Those from before the operator accepted the log as it was do not count.
         """
-        return await self._database.read(_highest_place)
+        return self._database.lookup(_highest_place)
 
     async def sweep(self) -> Sweep | None:
         """How far the whole comparison has come; None at first."""
@@ -284,12 +284,17 @@ def _forget_log(connection: sqlite3.Connection, now: int) -> None:
 
 
 def _highest_place(connection: sqlite3.Connection) -> int:
-    """Places are given about in the order of the rows: none of the earlier ones is higher than all of the latest."""
-    (highest,) = connection.execute(
-        "SELECT max(leaf_index) FROM (SELECT leaf_index FROM certificates "
-        "WHERE id > coalesce((SELECT certificate FROM log_accepted), 0) ORDER BY id DESC LIMIT ?)",
-        (LATEST,),
-    ).fetchone()
+    accepted = connection.execute("SELECT certificate FROM log_accepted").fetchone()
+    parameters: tuple[int, ...] = ()
+    if accepted is None:
+        query = "SELECT max(leaf_index) FROM certificates WHERE leaf_index IS NOT NULL"
+    else:
+        # Places are given about in the order of the rows: none of the earlier ones is higher than all of the latest.
+        query = (
+            "SELECT max(leaf_index) FROM (SELECT leaf_index FROM certificates WHERE id > ? ORDER BY id DESC LIMIT ?)"
+        )
+        parameters = (accepted[0], LATEST)
+    (highest,) = connection.execute(query, parameters).fetchone()
     return -1 if highest is None else int(highest)
 
 

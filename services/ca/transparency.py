@@ -142,8 +142,10 @@ class TransparencyLog:
         """Register the roots, learn who the log is. Raises Unavailable and LogFault."""
         roots = self._roots
         try:
-            await self._called("accept_roots", roots, Roots, INTRODUCTION_SECONDS)
-            described = await self._called("log", GetLog(), LogDescription, INTRODUCTION_SECONDS)
+            _, described = await asyncio.gather(
+                self._called("accept_roots", roots, Roots, INTRODUCTION_SECONDS),
+                self._called("log", GetLog(), LogDescription, INTRODUCTION_SECONDS),
+            )
             identity = LogIdentity.of(described.public_key)
         except Refused as refused:
             raise LogFault(f"the log does not accept this authority's roots: {refused}") from refused

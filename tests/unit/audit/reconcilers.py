@@ -112,7 +112,7 @@ async def hosted(
     sweeper = Sweeper(storage, status, read, comparisons, register, ask, lambda: now[0])
     reconciler = Reconciler(storage, follower, sweeper, register, hold, metrics, log)
     if started:
-        await follower.start()
+        follower.start()
         await sweeper.start()
         await register.show()
     host = Host(

@@ -193,6 +193,7 @@ def test_the_operator_can_accept_the_log_as_it_is(tmp_path: Path) -> None:
             await host.reconciler.start(host.consent, NOW)
             assert not host.consent.exists()
             await host.hold.passed()
+            await host.follower.follow()
             assert host.seen.tree_size == 2
 
     run(first)
