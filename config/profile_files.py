@@ -22,10 +22,9 @@ MAX_PROFILES: Final = 64
 SHIPPED: Final = Path(__file__).parent / "profiles"
 
 
-def read_shipped() -> None:
-    """Read the shipped profiles once, for a process whose children will read them again."""
-    for file in SHIPPED.glob("*.toml"):
-        parse_profile(_content(file), file.stem, str(file))
+def read_shipped() -> tuple[str, ...]:
+    """Read the shipped profiles once, for a process whose children will read them again. Return their names."""
+    return tuple(parse_profile(_content(file), file.stem, str(file)).name for file in sorted(SHIPPED.glob("*.toml")))
 
 
 def load_profiles(settings: Settings) -> Mapping[str, NamedProfile]:

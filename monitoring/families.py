@@ -14,6 +14,7 @@ buckets (u64). Counters and histograms of seconds hold nanoseconds.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from math import prod
 from typing import Literal, get_args
@@ -231,7 +232,11 @@ class Table:
     @classmethod
     def of(cls, families: Iterable[Family]) -> "Table":
         """Lay the families out. Raises DeclarationError for duplicate names or more than a slot can hold."""
-        declared = tuple(families)
+        return cls._of(tuple(families))
+
+    @classmethod
+    @lru_cache(maxsize=64)  # a process whose children declare the same families can have them laid out before
+    def _of(cls, declared: tuple[Family, ...]) -> "Table":
         _check_duplicates(declared)
         count = sum(family.series_count for family in declared)
         cells = sum(family.series_count * family.cells_each for family in declared)

@@ -289,6 +289,11 @@ class Metrics:
                 self._gauges[key].set(0.0)
 
     @classmethod
+    def prepare(cls, families: Iterable[Family]) -> None:
+        """Do what making `Metrics` of these families takes, once, in the process whose children will make them."""
+        Table.of(families)
+
+    @classmethod
     def in_memory(cls, families: Iterable[Family]) -> "Metrics":
         """Metrics in the same cells without a block, for tests."""
         return cls(SlotMemory(bytearray(SLOT_STRIDE), generation=1), families)

@@ -9,7 +9,7 @@ import cryptography.hazmat.backends.openssl.backend  # noqa: F401 - else importe
 from config.inheritance import Inheritance
 from config.profile_files import read_shipped
 from config.schema import Settings
-from monitoring.metrics import Family
+from monitoring.metrics import WORKER_FAMILIES, Family, Metrics
 from services.ca import ceremony_messages, messages
 from services.ca.assembly import rules_of
 from services.ca.keyring import warm_up
@@ -21,7 +21,7 @@ from services.worker import run
 
 # In the fork server, once: else every worker does it again, some 10 ms before it can answer.
 warm_up()
-read_shipped()
+Metrics.prepare((*WORKER_FAMILIES, *families(read_shipped())))
 know(itertools.chain(*messages.METHODS.values(), *ceremony_messages.METHODS.values()))
 know((LogDescription, Roots, SignedCertificateTimestamp))
 

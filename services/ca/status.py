@@ -56,6 +56,7 @@ from services.rpc_server import Call
 
 ACKNOWLEDGED_WITHIN_SECONDS: Final = 3.0
 ROUND_SECONDS: Final = 10.0
+SETTLING_SECONDS: Final = 0.2
 RETRY_SECONDS: Final = 1.0
 SIGNED_AHEAD: Final = 200
 UNKNOWN_LIFETIME: Final = 300
@@ -91,6 +92,7 @@ class CertificateStatusService:
         self._named: dict[IssuerHashes, tuple[str, ...]]
         self._know(authorities)
         self._due = asyncio.Event()
+        self._settled = False
         self._revoking: set[asyncio.Task[Any]] = set()
         self._background: asyncio.Task[None] | None = None
 
@@ -163,6 +165,19 @@ class CertificateStatusService:
         """Lists and responders, for the expiry radar."""
         return [*self._publication.items(), *self._responders.items()]
 
+    async def keep_up(self) -> None:
+        """Do everything that time has made due: lists, their files, responders, answers. What fails is tried again."""
+        try:
+            await self._renew_lists({})
+            await self._publication.write_files()
+            await self._responders.renew()
+            await self._sign_ahead()
+        except Unavailable as error:
+            self._log.warning("status is not kept up to date", error=str(error))
+        except Exception as error:  # noqa: BLE001 - tried again; the probe judges what comes of it
+            self._log.error("status is not kept up to date", exc_info=error)
+        self._settled = True
+
     async def probe(self) -> None:
         """No list may be overdue, and an OCSP answer must verify. Raises ProbeFailed, StorageUnavailable."""
         if overdue := self._publication.overdue():
@@ -172,7 +187,8 @@ class CertificateStatusService:
             cause: ProbeCause = "environment" if isinstance(trouble, StorageUnavailable) else "own"
             issuer, partition = overdue[0]
             raise ProbeFailed(cause, f"the revocation list {issuer}/{partition} is overdue: {trouble or 'not signed'}")
-        for name in self._authorities.issuers_at(self._now()):
+        # Responders are made a moment after the start: the callers of a killed authority wait for certificates.
+        for name in self._authorities.issuers_at(self._now()) if self._settled else ():
             await self._probe_responder(name)
 
     async def finish(self) -> None:
@@ -291,21 +307,14 @@ class CertificateStatusService:
             raise ProbeFailed("own", f"an OCSP answer does not verify: {error}") from None
 
     async def _keep(self) -> None:
-        """Everything that time makes due. Ends only by being cancelled."""
+        """Ends only by being cancelled."""
+        pause = SETTLING_SECONDS
         while True:
-            try:
-                await self._renew_lists({})
-                await self._publication.write_files()
-                await self._responders.renew()
-                await self._sign_ahead()
-            except Unavailable as error:
-                self._log.warning("status is not kept up to date", error=str(error))
-            except Exception as error:  # noqa: BLE001 - tried again; the probe judges what comes of it
-                self._log.error("status is not kept up to date", exc_info=error)
-            troubled = self._publication.trouble() is not None
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._due.wait(), RETRY_SECONDS if troubled else ROUND_SECONDS)
+                await asyncio.wait_for(self._due.wait(), pause)
             self._due.clear()
+            await self.keep_up()
+            pause = RETRY_SECONDS if self._publication.trouble() is not None else ROUND_SECONDS
 
     async def _renew_lists(self, newest: Mapping[tuple[str, int], int]) -> None:
         wanted = self._authorities.lists_at(self._now())

@@ -7,6 +7,7 @@ import itertools
 import cryptography.hazmat.backends.openssl.backend  # noqa: F401 - else imported after the fork, by the first signature
 
 from config.inheritance import Inheritance
+from monitoring.metrics import WORKER_FAMILIES, Metrics
 from services.ct.messages import METHODS
 from services.ct.metrics import FAMILIES
 from services.ct.service import build
@@ -15,6 +16,7 @@ from services.worker import run
 
 # In the fork server, once: else every worker does it again before it can answer.
 know(itertools.chain(*METHODS.values()))
+Metrics.prepare((*WORKER_FAMILIES, *FAMILIES))
 
 
 def main(inheritance: Inheritance) -> None:

@@ -102,6 +102,7 @@ class StatusHost:
         )
         await crl_takeover.restore(self.files, self.authorities, self.storage, self.publication, around)
         await self.service.start()
+        await self.service.keep_up()
 
     async def close(self) -> None:
         await self.service.finish()
