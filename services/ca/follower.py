@@ -59,8 +59,8 @@ class LogFollower:
             before, seen = self.seen, await self._newest()
             if self._hold.reason is not None:
                 self._log.warning("the log continues what was seen of it: issuing goes on")
-            # Before it is on record, since callers may wait: the place of what is issued meanwhile is durable with it, and
-            # would tell of a smaller log just as well.
+            # Before it is on record, since callers may wait: the place of what is issued meanwhile is durable with it,
+            # and would tell of a smaller log just as well.
             self._hold.release()
             if before is None or seen.tree_size != before.tree_size:
                 await self._storage.seen(seen)
