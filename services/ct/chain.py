@@ -10,12 +10,15 @@ Rules:
   issuer, and so does the issuer key hash.
 - The chain is kept with its root, whether or not that was sent.
 - The verified part above a certificate is remembered: it is the same for all certificates of one issuer.
+- Chains are verified from the root down, and by no key before its certificate may sign: who has no certificate of an
+  accepted authority could otherwise make the log compute with keys of his own, as dear as he likes.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
@@ -116,8 +119,13 @@ class AcceptedRoots:
         return True
 
     def above(self, certificate: _Certificate) -> Iterable[_Certificate]:
-        """Those that bear the name of its issuer."""
-        return self._by_subject.get(certificate.parsed.issuer.public_bytes(), ())
+        """Those that bear the name of its issuer. Raises Refusal for a name that cannot be read."""
+        try:
+            with _without_warnings():
+                name = certificate.parsed.issuer.public_bytes()
+        except _PARSE_ERRORS as error:
+            raise Refusal("malformed", "chain", f"an issuer's name cannot be read ({_reason(error)})") from error
+        return self._by_subject.get(name, ())
 
 
 class ChainPolicy:
@@ -157,13 +165,13 @@ class ChainPolicy:
         return known
 
     def _verified(self, leaf: _Certificate, above: list[_Certificate]) -> _Issuers:
-        for number, (below, issuer) in enumerate(pairwise(above), 2):
-            _check_signed(below, issuer, f"certificate {number}")
         last = above[-1] if above else leaf
         if not above or last.der not in self._roots:
             above = [*above, self._root_above(last)]
-        for issuer in above:
+        for number, (below, issuer) in reversed([*enumerate(pairwise(above), 2)]):
             _check_may_sign(issuer, "chain")
+            _check_signed(below, issuer, f"certificate {number}")
+        _check_may_sign(above[0], "chain")
         return _issuers_of(above)
 
     def _root_above(self, last: _Certificate) -> _Certificate:
@@ -298,8 +306,7 @@ def _load(certificate: bytes, field: str) -> _Certificate:
     if not 0 < len(certificate) <= MAX_CERTIFICATE_OCTETS:
         raise Refusal("malformed", field, f"a certificate has 1 to {MAX_CERTIFICATE_OCTETS} octets")
     try:
-        # The parser warns of what it will refuse one day: that would let anybody write to standard error.
-        with warnings.catch_warnings(action="ignore"):
+        with _without_warnings():
             return _Certificate(certificate, x509.load_der_x509_certificate(certificate))
     except _PARSE_ERRORS as error:
         raise Refusal("malformed", field, f"a certificate cannot be read ({_reason(error)})") from error
@@ -315,7 +322,7 @@ def _check_may_sign(certificate: _Certificate, field: str) -> None:
 
 
 def _may_sign(certificate: x509.Certificate) -> bool:
-    with warnings.catch_warnings(action="ignore"):
+    with _without_warnings():
         extensions = certificate.extensions
     try:
         if not extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
@@ -335,10 +342,16 @@ def _check_signed(below: _Certificate, issuer: _Certificate, which: str) -> None
 
 def _is_signed(below: _Certificate, issuer: _Certificate) -> bool:
     try:
-        below.parsed.verify_directly_issued_by(issuer.parsed)
+        with _without_warnings():
+            below.parsed.verify_directly_issued_by(issuer.parsed)
     except (*_PARSE_ERRORS, InvalidSignature):
         return False
     return True
+
+
+def _without_warnings() -> AbstractContextManager[object]:
+    """The parser warns of what it will refuse one day: that would let anybody write to standard error."""
+    return warnings.catch_warnings(action="ignore")
 
 
 def _reason(error: BaseException) -> str:
