@@ -1,6 +1,7 @@
 """Which chains are logged, what of them is, and what the others are told."""
 
 import warnings
+from contextlib import nullcontext
 from hashlib import sha256
 
 import pytest
@@ -181,18 +182,32 @@ def test_with_the_keys_of_strangers_nothing_is_computed(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("above", [0, 1])
-def test_what_the_parser_warns_of_in_a_name_is_written_nowhere(above: int, recwarn: pytest.WarningsRecorder) -> None:
-    with warnings.catch_warnings(action="ignore"):
-        odd = x509.Name([x509.NameAttribute(NameOID.COUNTRY_NAME, "Elbonia", _validate=False)])
-        hostile = named(odd)
-    assert refused([hostile] * (above + 1))[0] == "unknown-root"
+def test_of_a_chain_to_no_root_neither_extensions_nor_names_are_taken_apart(
+    above: int, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Thousands of either fit into one certificate. A name that is read here is one that the parser warns of."""
+    taken_apart: list[bytes] = []
+    monkeypatch.setattr(chain._Tbs, "of", taken_apart.append)
+    monkeypatch.setattr(chain, "_without_warnings", nullcontext)
+    assert refused([odd_certificate()] * (above + 1))[0] == "unknown-root"
+    assert not taken_apart
     assert not recwarn.list
 
 
-def named(name: x509.Name) -> bytes:
-    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key("odd").public_key())
-    builder = builder.serial_number(1).not_valid_before(BEGIN).not_valid_after(BEGIN)
-    return builder.sign(key("odd"), hashes.SHA256()).public_bytes(Encoding.DER)
+def test_what_the_parser_warns_of_in_a_chain_is_written_nowhere(recwarn: pytest.WarningsRecorder) -> None:
+    assert refused([leaf(), odd_certificate()], "x509", odd_certificate())[0] == "bad-chain"
+    assert not recwarn.list
+
+
+def odd_certificate() -> bytes:
+    """A certificate with a country of seven letters."""
+    with warnings.catch_warnings(action="ignore"):
+        odd = x509.Name([x509.NameAttribute(NameOID.COUNTRY_NAME, "Elbonia", _validate=False)])
+        builder = x509.CertificateBuilder().subject_name(odd).issuer_name(odd).public_key(key("odd").public_key())
+        builder = builder.serial_number(1).not_valid_before(BEGIN).not_valid_after(BEGIN)
+        for value, critical in authority():
+            builder = builder.add_extension(value, critical=critical)
+        return builder.sign(key("odd"), hashes.SHA256()).public_bytes(Encoding.DER)
 
 
 @pytest.mark.parametrize(
