@@ -61,10 +61,13 @@ def parse(data: bytes) -> CertificateRequest:
     """Read PEM or DER of at most MAX_CSR_BYTES. Raises Refusal: malformed, bad-key, bad-signature or forbidden-name."""
     if len(data) > MAX_CSR_BYTES:
         raise _malformed(f"the request has {len(data)} bytes; at most {MAX_CSR_BYTES} are read")
-    request = _load(data)
-    public_key = public_keys.check(_public_key(request))
-    _check_possession(request)
-    return CertificateRequest(public_key, _wanted_names(request))
+    # The parser warns of attributes of an odd length, in the subject and in extensions: that would let anybody write to
+    # standard error.
+    with warnings.catch_warnings(action="ignore"):
+        request = _load(data)
+        public_key = public_keys.check(_public_key(request))
+        _check_possession(request)
+        return CertificateRequest(public_key, _wanted_names(request))
 
 
 def _load(data: bytes) -> x509.CertificateSigningRequest:
@@ -128,9 +131,7 @@ def _common_name(request: x509.CertificateSigningRequest) -> tuple[RequestedName
             f"it has more than {MAX_OCTETS_WITH_COMMON_NAME} octets without subject alternative names: add those"
         )
     try:
-        # The parser warns of attributes of an odd length: that would let anybody write to standard error.
-        with warnings.catch_warnings(action="ignore"):
-            attributes = request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        attributes = request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     except _PARSE_ERRORS as error:
         raise _malformed(f"its subject cannot be read ({_reason(error)})") from error
     if len(attributes) > MAX_NAMES:

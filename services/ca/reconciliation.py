@@ -8,7 +8,8 @@ Rules:
   by its serial number. Rows have to be read after the entries: a row is reserved before its entry exists, and never
   goes away while the entry's certificate is valid.
 - The log is asked by many: entries of other authorities are none of our business, and our final certificates may be
-  logged again by whoever has them.
+  logged again by whoever has them. Anybody can also write an ECDSA signature in its other form, which verifies as well:
+  two certificates with the same contents are one, whatever the octets of their signatures.
 - Signatures are verified when `thorough`. Without it, what an authority signed and checked a moment ago is compared by
   its octets alone.
 """
@@ -201,14 +202,14 @@ class Comparison:
         own = self._authorities.get(serial)
         row = lookup(serial)
         seen = digests(logged=certificate)
-        if own is not None and certified.der(own) == certificate:
+        if own is not None and own.tbs_certificate_bytes == found.tbs_certificate_bytes:
             return
         if row is None and int(found.not_valid_after_utc.timestamp()) < self._complete_from:
             return
         if row is None or row.certificate is None:
             text = f"entry {entry.index}: our issuer signed this certificate, and the record does not have it"
             yield Finding("unrecorded", of_serial(serial), text, seen)
-        elif row.certificate != certificate:
+        elif _contents_of(row.certificate) != found.tbs_certificate_bytes:
             text = f"entry {entry.index} is another certificate with this serial number than the one on record"
             yield Finding("serial_twice", of_serial(serial), text, {**seen, **digests(certificate=row.certificate)})
 
@@ -297,6 +298,13 @@ def _unfinished_logged(row: RecordRow, entry: LoggedEntry) -> Iterator[Observati
         yield Finding("serial_twice", of_serial(row.serial), f"{text}; the one on record is another", seen)
     else:
         yield Note("unfinished_logged", of_serial(row.serial), text)
+
+
+def _contents_of(certificate: bytes) -> bytes | None:
+    try:
+        return certified.load(certificate).tbs_certificate_bytes
+    except Unreadable:
+        return None
 
 
 def _without_timestamps(certificate: bytes) -> bytes | None:

@@ -10,12 +10,16 @@ Rules:
   issuer, and so does the issuer key hash.
 - The chain is kept with its root, whether or not that was sent.
 - The verified part above a certificate is remembered: it is the same for all certificates of one issuer.
+- Chains are verified from the root down, by no key before its certificate may sign, and nothing is taken apart before
+  that: who has no certificate of an accepted authority could otherwise make the log compute with keys, names and
+  extensions of his own, as dear as he likes.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
@@ -40,6 +44,7 @@ _TRUE: Final = b"\x01\x01\xff"
 _VERSION: Final = 0xA0
 _EXTENSIONS: Final = 0xA3
 _ISSUER_AT: Final = 2  # among the fields of a to-be-signed certificate after the version
+_SUBJECT_AT: Final = 4
 _KEY_AT: Final = 5
 _PARSE_ERRORS: Final = (
     ValueError,
@@ -112,12 +117,12 @@ class AcceptedRoots:
         root = _load(certificate, "certificates")
         _check_may_sign(root, "certificates")
         self._by_fingerprint[fingerprint] = root
-        self._by_subject.setdefault(root.parsed.subject.public_bytes(), []).append(root)
+        self._by_subject.setdefault(_field(certificate, _SUBJECT_AT), []).append(root)
         return True
 
     def above(self, certificate: _Certificate) -> Iterable[_Certificate]:
-        """Those that bear the name of its issuer."""
-        return self._by_subject.get(certificate.parsed.issuer.public_bytes(), ())
+        """Those that bear the name of its issuer, octet for octet."""
+        return self._by_subject.get(_field(certificate.der, _ISSUER_AT), ())
 
 
 class ChainPolicy:
@@ -132,10 +137,10 @@ class ChainPolicy:
         if not 1 <= len(chain) <= MAX_CHAIN:
             raise Refusal("malformed", "chain", f"a chain has 1 to {MAX_CHAIN} certificates; this one {len(chain)}")
         leaf = _load(chain[0], "chain")
-        tbs = _Tbs.of(chain[0])
-        _check_entry_type(tbs, entry_type)
         issuers = self._issuers(leaf, tuple(chain[1:]))
         _check_signed(leaf, issuers.certificates[0], "certificate 1")
+        tbs = _Tbs.of(chain[0])
+        _check_entry_type(tbs, entry_type)
         entry = _entry(leaf, tbs, entry_type, issuers)
         encoded = structures.signed_entry(entry)
         return Submission(
@@ -157,13 +162,13 @@ class ChainPolicy:
         return known
 
     def _verified(self, leaf: _Certificate, above: list[_Certificate]) -> _Issuers:
-        for number, (below, issuer) in enumerate(pairwise(above), 2):
-            _check_signed(below, issuer, f"certificate {number}")
         last = above[-1] if above else leaf
         if not above or last.der not in self._roots:
             above = [*above, self._root_above(last)]
-        for issuer in above:
+        for number, (below, issuer) in reversed([*enumerate(pairwise(above), 2)]):
             _check_may_sign(issuer, "chain")
+            _check_signed(below, issuer, f"certificate {number}")
+        _check_may_sign(above[0], "chain")
         return _issuers_of(above)
 
     def _root_above(self, last: _Certificate) -> _Certificate:
@@ -183,22 +188,17 @@ class _Tbs:
     @classmethod
     def of(cls, certificate: bytes) -> _Tbs:
         try:
-            parts = der.children(der.whole(certificate, der.SEQUENCE))
-            if len(parts) != 3:
-                raise DerError("a certificate has three parts")
-            fields = der.children(der.whole(parts[0].encoded, der.SEQUENCE))
+            fields = _fields(certificate)
             extensions: list[Element] = []
-            if fields and fields[-1].tag == _EXTENSIONS:
+            if fields[-1].tag == _EXTENSIONS:
                 extensions = der.children(der.whole(fields.pop().content, der.SEQUENCE))
-            if len(fields) <= _KEY_AT:
-                raise DerError("a certificate without a key")
             return cls(tuple(fields), tuple(extensions))
         except DerError as error:
             raise Refusal("malformed", "chain", f"a certificate is not DER: {error}") from error
 
     @property
     def _first(self) -> int:
-        return 1 if self.fields[0].tag == _VERSION else 0
+        return _first(self.fields)
 
     @property
     def issuer(self) -> Element:
@@ -231,6 +231,30 @@ class _Tbs:
             if each.content.startswith(_AUTHORITY_KEY_IDENTIFIER_OID):
                 return _Tbs(fields, (*kept[:place], *new, *kept[place:]))
         return _Tbs(fields, (*kept, *new))
+
+
+def _fields(certificate: bytes) -> list[Element]:
+    """The fields of the to-be-signed part, the key among them. Raises DerError."""
+    parts = der.children(der.whole(certificate, der.SEQUENCE))
+    if len(parts) != 3:
+        raise DerError("a certificate has three parts")
+    fields = der.children(der.whole(parts[0].encoded, der.SEQUENCE))
+    if not fields or len(fields) <= _first(fields) + _KEY_AT or fields[_first(fields) + _KEY_AT].tag != der.SEQUENCE:
+        raise DerError("a certificate without a key")
+    return fields
+
+
+def _first(fields: Sequence[Element]) -> int:
+    return 1 if fields[0].tag == _VERSION else 0
+
+
+def _field(certificate: bytes, at: int) -> bytes:
+    """One field of the to-be-signed part; none of the others is looked into. Raises Refusal."""
+    try:
+        fields = _fields(certificate)
+    except DerError as error:
+        raise Refusal("malformed", "chain", f"a certificate is not DER: {error}") from error
+    return fields[_first(fields) + at].encoded
 
 
 def tbs_without_poison(pre_certificate: bytes) -> bytes:
@@ -298,8 +322,7 @@ def _load(certificate: bytes, field: str) -> _Certificate:
     if not 0 < len(certificate) <= MAX_CERTIFICATE_OCTETS:
         raise Refusal("malformed", field, f"a certificate has 1 to {MAX_CERTIFICATE_OCTETS} octets")
     try:
-        # The parser warns of what it will refuse one day: that would let anybody write to standard error.
-        with warnings.catch_warnings(action="ignore"):
+        with _without_warnings():
             return _Certificate(certificate, x509.load_der_x509_certificate(certificate))
     except _PARSE_ERRORS as error:
         raise Refusal("malformed", field, f"a certificate cannot be read ({_reason(error)})") from error
@@ -315,7 +338,7 @@ def _check_may_sign(certificate: _Certificate, field: str) -> None:
 
 
 def _may_sign(certificate: x509.Certificate) -> bool:
-    with warnings.catch_warnings(action="ignore"):
+    with _without_warnings():
         extensions = certificate.extensions
     try:
         if not extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
@@ -335,10 +358,16 @@ def _check_signed(below: _Certificate, issuer: _Certificate, which: str) -> None
 
 def _is_signed(below: _Certificate, issuer: _Certificate) -> bool:
     try:
-        below.parsed.verify_directly_issued_by(issuer.parsed)
+        with _without_warnings():
+            below.parsed.verify_directly_issued_by(issuer.parsed)
     except (*_PARSE_ERRORS, InvalidSignature):
         return False
     return True
+
+
+def _without_warnings() -> AbstractContextManager[object]:
+    """The parser warns of what it will refuse one day: that would let anybody write to standard error."""
+    return warnings.catch_warnings(action="ignore")
 
 
 def _reason(error: BaseException) -> str:

@@ -8,17 +8,20 @@ from dataclasses import replace
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
 from config.schema import Ca
-from services.ca.certified import Unreadable, der, serial_of_tbs, timestamps, timestamps_of
+from services.ca.certified import Unreadable, der, is_signed_by, load, serial_of_tbs, timestamps, timestamps_of
 from services.ca.contradictions import FINDING_KINDS, Finding, Note, Observation
 from services.ca.installation import new_hierarchy
 from services.ca.reconciliation import Comparison, LoggedEntry, RecordRow
 from services.ct.signing import LogSigner
+from services.rfc6962 import der as tlv
 from services.rfc6962.structures import PrecertEntry, X509Entry
 from tests.unit.audit.journal import QUIET, Journal, authorities, certify_authority, issuer, log_signer, root
 from tests.unit.ca.authorities import NOW
 
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # SEC 2, section 2.4.2
 COMPARISON = Comparison(authorities(), log_signer().verifier)
 
 
@@ -126,6 +129,26 @@ def test_our_own_certificates_may_be_logged_by_whoever_has_them(journal: Journal
     for certificate in (row.certificate, der(issuer().certificate), der(root())):
         journal.entries.append(LoggedEntry(len(journal.entries), NOW, X509Entry(certificate), b"", None))
     assert compared(journal) == []
+
+
+def test_the_other_form_of_a_signature_which_anybody_can_write_makes_no_other_certificate(journal: Journal) -> None:
+    row = journal.rows[0]
+    assert row.certificate is not None
+    for certificate in (row.certificate, der(issuer().certificate), der(root())):
+        mirrored = with_mirrored_signature(certificate)
+        assert mirrored != certificate
+        assert is_signed_by(load(mirrored), load(der(issuer().certificate))) == (certificate == row.certificate)
+        journal.entries.append(LoggedEntry(len(journal.entries), NOW, X509Entry(mirrored), b"", None))
+    assert compared(journal) == []
+
+
+def with_mirrored_signature(certificate: bytes) -> bytes:
+    """The same certificate with (r, n - s) instead of (r, s), which verifies as well (P-256)."""
+    parts = tlv.children(tlv.whole(certificate, tlv.SEQUENCE))
+    r, s = decode_dss_signature(parts[2].content[1:])
+    mirrored = encode_dss_signature(r, P256_ORDER - s)
+    parts[2] = tlv.whole(tlv.encode(0x03, b"\x00" + mirrored), 0x03)
+    return tlv.encode(tlv.SEQUENCE, b"".join(part.encoded for part in parts))
 
 
 def test_a_logged_final_certificate_that_is_not_on_record_is_unrecorded(journal: Journal) -> None:

@@ -1,6 +1,7 @@
 """What is read from a certificate request, and what is refused."""
 
 import base64
+import warnings
 
 import pytest
 from cryptography import x509
@@ -231,6 +232,20 @@ def test_a_subject_that_makes_the_parser_warn_writes_nothing_to_standard_error()
     """A country of twelve letters; a warning would fail this test."""
     country = resigned(request(common_name="host.example"), b"\x55\x04\x03", b"\x55\x04\x06")
     assert csr.parse(country).names == ()
+
+
+@pytest.mark.parametrize("kind", [x509.SubjectAlternativeName, x509.IssuerAlternativeName])
+def test_a_name_in_an_extension_that_makes_the_parser_warn_writes_nothing_to_standard_error(
+    kind: type[x509.SubjectAlternativeName] | type[x509.IssuerAlternativeName],
+) -> None:
+    with warnings.catch_warnings(action="ignore"):
+        country = x509.Name([x509.NameAttribute(NameOID.COUNTRY_NAME, "Elbonia", _validate=False)])
+    asked = [] if kind is x509.SubjectAlternativeName else dns("host.example")
+    sent = der(request(asked, extensions=[kind([x509.DirectoryName(country)])]))
+    if asked:
+        assert csr.parse(sent).names == (("dns", "host.example"),)
+    else:
+        assert "DirectoryName" in refused(sent, "forbidden-name")
 
 
 def test_an_extension_given_twice_is_malformed() -> None:

@@ -1,10 +1,14 @@
 """Which chains are logged, what of them is, and what the others are told."""
 
+import warnings
+from contextlib import nullcontext
 from hashlib import sha256
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import NameOID
 
 from services.ct import chain
 from services.ct.chain import AcceptedRoots, ChainPolicy
@@ -12,6 +16,7 @@ from services.ct.messages import EntryType, Refusal, RefusalKind
 from services.rfc6962 import der, structures
 from services.rfc6962.structures import PrecertEntry, X509Entry
 from tests.unit.ct.chains import (
+    BEGIN,
     INTERMEDIATE,
     OTHER_ROOT,
     POISON,
@@ -141,7 +146,8 @@ def test_dates_do_not_count() -> None:
         ([leaf() + b"\x00", INTERMEDIATE], "malformed"),
         ([leaf()[:-1], INTERMEDIATE], "malformed"),
         ([leaf(), INTERMEDIATE[:-1]], "malformed"),
-        ([leaf(), INTERMEDIATE, OTHER_ROOT], "bad-chain"),
+        ([leaf(), INTERMEDIATE, OTHER_ROOT], "unknown-root"),
+        ([leaf(), OTHER_ROOT, ROOT], "bad-chain"),
         ([leaf(), ROOT], "bad-chain"),
         ([leaf()], "unknown-root"),
         ([OTHER_ROOT], "unknown-root"),
@@ -152,6 +158,56 @@ def test_dates_do_not_count() -> None:
 )
 def test_a_chain_that_does_not_hold_is_refused(certificates: list[bytes], kind: RefusalKind) -> None:
     assert refused(certificates)[0] == kind
+
+
+def test_with_the_keys_of_strangers_nothing_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To verify with an RSA key of a large exponent takes 7 ms, and a chain may have nine of them."""
+    verified: list[bytes] = []
+    honest = chain._is_signed
+
+    def counted(below: chain._Certificate, issuer: chain._Certificate) -> bool:
+        verified.append(issuer.der)
+        return honest(below, issuer)
+
+    monkeypatch.setattr(chain, "_is_signed", counted)
+    strangers = [certificate(str(n), str(n + 1), extensions=authority()) for n in range(chain.MAX_CHAIN)]
+    assert refused(strangers)[0] == "unknown-root"
+    assert refused([*strangers[:8], certificate("8", "root", signer="8", extensions=authority())])[0] == "unknown-root"
+    assert (
+        refused([*strangers[:8], certificate("8", "root", signer="8", extensions=authority()), ROOT])[0] == "bad-chain"
+    )
+    # A certificate that was issued here, with a key of its owner's choice, opens no door either.
+    assert refused([strangers[0], certificate("1", "intermediate"), INTERMEDIATE])[0] == "bad-chain"
+    assert set(verified) <= {ROOT, INTERMEDIATE}
+
+
+@pytest.mark.parametrize("above", [0, 1])
+def test_of_a_chain_to_no_root_neither_extensions_nor_names_are_taken_apart(
+    above: int, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Thousands of either fit into one certificate. A name that is read here is one that the parser warns of."""
+    taken_apart: list[bytes] = []
+    monkeypatch.setattr(chain._Tbs, "of", taken_apart.append)
+    monkeypatch.setattr(chain, "_without_warnings", nullcontext)
+    assert refused([odd_certificate()] * (above + 1))[0] == "unknown-root"
+    assert not taken_apart
+    assert not recwarn.list
+
+
+def test_what_the_parser_warns_of_in_a_chain_is_written_nowhere(recwarn: pytest.WarningsRecorder) -> None:
+    assert refused([leaf(), odd_certificate()], "x509", odd_certificate())[0] == "bad-chain"
+    assert not recwarn.list
+
+
+def odd_certificate() -> bytes:
+    """A certificate with a country of seven letters."""
+    with warnings.catch_warnings(action="ignore"):
+        odd = x509.Name([x509.NameAttribute(NameOID.COUNTRY_NAME, "Elbonia", _validate=False)])
+        builder = x509.CertificateBuilder().subject_name(odd).issuer_name(odd).public_key(key("odd").public_key())
+        builder = builder.serial_number(1).not_valid_before(BEGIN).not_valid_after(BEGIN)
+        for value, critical in authority():
+            builder = builder.add_extension(value, critical=critical)
+        return builder.sign(key("odd"), hashes.SHA256()).public_bytes(Encoding.DER)
 
 
 @pytest.mark.parametrize(
