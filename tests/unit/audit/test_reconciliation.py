@@ -10,10 +10,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from config.schema import Ca
-from services.ca.certified import Unreadable, der, serial_of_tbs, timestamps, timestamps_of
-from services.ca.contradictions import FINDING_KINDS, Finding, Note, Observation
 from services.ca.installation import new_hierarchy
-from services.ca.reconciliation import Comparison, LoggedEntry, RecordRow
+from services.ca.reconciliation.certified import Unreadable, der, serial_of_tbs, timestamps, timestamps_of
+from services.ca.reconciliation.contradictions import FINDING_KINDS, Finding, Note, Observation
+from services.ca.reconciliation.reconciliation import Comparison, LoggedEntry, RecordRow
 from services.ct.signing import LogSigner
 from services.rfc6962.structures import PrecertEntry, X509Entry
 from tests.unit.audit.journal import QUIET, Journal, authorities, certify_authority, issuer, log_signer, root
