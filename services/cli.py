@@ -22,7 +22,9 @@ import msgspec
 from config.cli import settings_options
 from config.loader import Loaded
 from config.schema import Settings
-from services.ca.messages import MAX_PAGE, MAX_WITHIN, Certificate, CertificatePage, RevocationReason, Revoked
+from services.ca.inventory.messages import MAX_WITHIN
+from services.ca.messages import MAX_PAGE, Certificate, CertificatePage, RevocationReason
+from services.ca.status.messages import Revoked
 from services.cli_client import ApiClient, CommandError, no_root
 from services.cli_duration import duration
 

@@ -25,8 +25,8 @@ from msgspec import Struct
 from config.cli import settings_options
 from config.loader import Loaded
 from services import cli_ca_socket
-from services.ca import key_files
-from services.ca.ceremony_messages import (
+from services.ca.hierarchy.hierarchy import KINDS
+from services.ca.hierarchy.messages import (
     MAX_PASSPHRASE_OCTETS,
     MAX_PEM_OCTETS,
     AuthorityDescription,
@@ -44,8 +44,8 @@ from services.ca.ceremony_messages import (
     RequestIntermediate,
     Rotate,
 )
-from services.ca.hierarchy import KINDS
-from services.ca.key_files import UnreadableKey, WrongPassphrase
+from services.ca.keys import key_files
+from services.ca.keys.key_files import UnreadableKey, WrongPassphrase
 from services.cli import told
 from services.cli_client import CommandError
 

@@ -17,7 +17,8 @@ import msgspec
 from config.cli import settings_options
 from config.loader import Loaded
 from services.api.durable import File, write_files
-from services.ca.messages import Evidence, Findings
+from services.ca.evidence.messages import Evidence
+from services.ca.reconciliation.messages import Findings
 from services.cli import serial_argument, told
 from services.cli_client import ApiClient, CommandError
 

@@ -17,10 +17,8 @@ import msgspec
 
 from config.cli import settings_options
 from config.loader import Loaded
-from services.ca.messages import (
-    DEFAULT_PAGE,
+from services.ca.inventory.messages import (
     DEFAULT_TOP,
-    MAX_PAGE,
     MAX_TOP,
     MAX_WITHIN,
     ExpiryItem,
@@ -29,6 +27,7 @@ from services.ca.messages import (
     RecordSize,
     Tally,
 )
+from services.ca.messages import DEFAULT_PAGE, MAX_PAGE
 from services.cli import shown, shown_time, told
 from services.cli_client import ApiClient
 from services.cli_duration import duration, shown_span

@@ -25,26 +25,19 @@ from services.api.routes import (
     SerialPath,
 )
 from services.api.routing import NoParameters
+from services.ca.evidence.messages import Evidence, GetEvidence
+from services.ca.inventory.messages import ExpiryReport, GetExpiry, GetInventory, InventorySummary
 from services.ca.messages import (
     Certificate,
     CertificatePage,
-    Evidence,
-    ExpiryReport,
-    Findings,
     GetCertificate,
-    GetEvidence,
-    GetExpiry,
-    GetInventory,
     GetRoots,
-    InventorySummary,
     IssueRequest,
     ListCertificates,
-    ListFindings,
-    RevocationProof,
-    Revoke,
-    Revoked,
     Roots,
 )
+from services.ca.reconciliation.messages import Findings, ListFindings
+from services.ca.status.messages import RevocationProof, Revoke, Revoked
 
 PathT = TypeVar("PathT", bound=Struct)
 QueryT = TypeVar("QueryT", bound=Struct)

@@ -23,7 +23,7 @@ from services.api.peers import Peer
 from services.api.problems import Problem
 from services.api.routes_status import MAX_OCSP_BODY, CrlPath, IssuerPath, OcspPath
 from services.api.routing import NoParameters
-from services.ca.messages import (
+from services.ca.status.messages import (
     CrlDocument,
     GetCrl,
     GetIssuerCertificate,

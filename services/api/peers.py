@@ -22,7 +22,7 @@ from typing import Final, Protocol, TypeVar
 from msgspec import Struct
 
 from services.api.problems import PeerName, Problem, of_remote
-from services.ca.messages import CrlDocument
+from services.ca.status.messages import CrlDocument
 from services.ct.messages import Part
 from services.errors import RemoteError
 

@@ -15,26 +15,28 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from services.api.parsing import JSON
 from services.api.routes_ct import CT_ROUTES
 from services.api.routing import Route
-from services.ca.messages import (
-    DEFAULT_PAGE,
+from services.ca.evidence.messages import Evidence
+from services.ca.inventory.messages import (
     DEFAULT_TOP,
     DEFAULT_WITHIN,
+    MAX_TOP,
+    MAX_WITHIN,
+    ExpiryReport,
+    InventorySummary,
+)
+from services.ca.messages import (
+    DEFAULT_PAGE,
     MAX_CURSOR_CHARACTERS,
     MAX_PAGE,
     MAX_REQUESTER_CHARACTERS,
     MAX_SIGNATURE_OCTETS,
-    MAX_TOP,
-    MAX_WITHIN,
     Certificate,
     CertificatePage,
     CertificateStatus,
-    Evidence,
-    ExpiryReport,
-    Findings,
-    InventorySummary,
-    Revoked,
     Roots,
 )
+from services.ca.reconciliation.messages import Findings
+from services.ca.status.messages import Revoked
 
 PEM_CHAIN: Final = "application/pem-certificate-chain"  # RFC 8555, section 9.1
 # A DNS name has up to 253 characters, an e-mail address 254 (RFC 5321, section 4.5.3.1), a URI more.

@@ -14,7 +14,7 @@ from typing import Annotated, Final
 from msgspec import Meta, Struct
 
 from services.api.routing import Route
-from services.ca.messages import MAX_PARTITIONS
+from services.ca.status.messages import MAX_PARTITIONS
 
 CRL: Final = "application/pkix-crl"  # RFC 2585, section 4.2
 CERTIFICATE: Final = "application/pkix-cert"  # RFC 2585, section 4.1

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from config.paths import Paths
 from services.audit.databases import AuditImpossible, open_database
 from services.audit.verification import Anchors
-from services.ca import certified
+from services.ca.reconciliation import certified
 from services.ct.storage import MIGRATIONS as LOG_MIGRATIONS
 from services.rfc6962.verifier import LogVerifier
 

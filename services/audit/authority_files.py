@@ -13,7 +13,7 @@ from typing import Final
 from cryptography import x509
 
 from services.audit.databases import AuditImpossible
-from services.ca import certified
+from services.ca.reconciliation import certified
 
 DIRECTORIES: Final = ("hierarchy", "authorities")
 MAX_FILES: Final = 4096

@@ -30,7 +30,7 @@ from services.audit.authority_files import authorities_in
 from services.audit.databases import AuditImpossible, open_database
 from services.audit.examination import Examination
 from services.audit.report import Report
-from services.ca.evidence import MAX_EVIDENCE_OCTETS
+from services.ca.evidence.evidence import MAX_EVIDENCE_OCTETS
 from services.ca.storage import MIGRATIONS
 from services.errors import ConfigurationError, StorageUnavailable
 

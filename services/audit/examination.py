@@ -19,12 +19,14 @@ from typing import Final
 from cryptography import x509
 
 from services.audit.databases import AuditImpossible
-from services.ca import crl, reconciliation_storage, status_reconciliation
-from services.ca.contradictions import Finding, Note, Observation, digests, of_leaf, of_serial
-from services.ca.crl import UnreadableCrl
-from services.ca.crl_files import CrlFiles, FoundFile
-from services.ca.reconciliation import Comparison, LoggedEntry, RecordRow
-from services.ca.status_reconciliation import ListOnRecord
+from services.ca.reconciliation import status_reconciliation
+from services.ca.reconciliation import storage as reconciliation_storage
+from services.ca.reconciliation.contradictions import Finding, Note, Observation, digests, of_leaf, of_serial
+from services.ca.reconciliation.reconciliation import Comparison, LoggedEntry, RecordRow
+from services.ca.reconciliation.status_reconciliation import ListOnRecord
+from services.ca.status import crl
+from services.ca.status.crl import UnreadableCrl
+from services.ca.status.crl_files import CrlFiles, FoundFile
 from services.ct import files as log_files
 from services.ct.files import LogFiles
 from services.ct.tile_files import LogDamaged

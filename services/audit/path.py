@@ -16,9 +16,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 
 from config.profile_schema import NameKind
-from services.ca.certified import UNREADABLE
-from services.ca.name_constraints import NameConstraints
-from services.ca.names import Name
+from services.ca.policy.name_constraints import NameConstraints
+from services.ca.policy.names import Name
+from services.ca.reconciliation.certified import UNREADABLE
 
 _JUDGED: Final = (
     x509.BasicConstraints,

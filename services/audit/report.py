@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from services.ca.contradictions import Finding, Note, Observation
+from services.ca.reconciliation.contradictions import Finding, Note, Observation
 
 MAX_TOLD: Final = 10_000
 NOTES_TOLD: Final = 5

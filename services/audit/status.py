@@ -16,9 +16,9 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from services.audit.path import PathRefused
-from services.ca import signatures
-from services.ca.certified import UNREADABLE
-from services.ca.ocsp import IssuerHashes, hashes_of
+from services.ca.keys import signatures
+from services.ca.reconciliation.certified import UNREADABLE
+from services.ca.status.ocsp import IssuerHashes, hashes_of
 
 
 class StatusRefused(PathRefused):

@@ -21,11 +21,12 @@ from cryptography.exceptions import InvalidSignature
 
 from services.audit import path, status
 from services.audit.path import PathRefused
-from services.ca import certified, evidence
-from services.ca.certified import UNREADABLE, Unreadable
-from services.ca.messages import Evidence, LoggedEvidence
+from services.ca.evidence import evidence
+from services.ca.evidence.messages import Evidence, LoggedEvidence
+from services.ca.keys.signing_keys import spki
+from services.ca.reconciliation import certified
+from services.ca.reconciliation.certified import UNREADABLE, Unreadable
 from services.ca.serials import serial_text
-from services.ca.signing_keys import spki
 from services.rfc6962 import merkle, note, structures
 from services.rfc6962.merkle import ProofRefused
 from services.rfc6962.note import NoteError

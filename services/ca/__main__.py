@@ -10,11 +10,10 @@ from config.inheritance import Inheritance
 from config.profile_files import read_shipped
 from config.schema import Settings
 from monitoring.metrics import WORKER_FAMILIES, Family, Metrics
-from services.ca import ceremony_messages, messages
 from services.ca.assembly import rules_of
-from services.ca.keyring import warm_up
+from services.ca.hierarchy.keyring import warm_up
 from services.ca.metrics import families
-from services.ca.service import build
+from services.ca.service import METHODS, build
 from services.ct.messages import LogDescription, Roots, SignedCertificateTimestamp
 from services.rpc_server import know
 from services.worker import run
@@ -22,7 +21,7 @@ from services.worker import run
 # In the fork server, once: else every worker does it again, some 10 ms before it can answer.
 warm_up()
 Metrics.prepare((*WORKER_FAMILIES, *families(read_shipped())))
-know(itertools.chain(*messages.METHODS.values(), *ceremony_messages.METHODS.values()))
+know(itertools.chain(*METHODS.values()))
 know((LogDescription, Roots, SignedCertificateTimestamp))
 
 

@@ -21,35 +21,35 @@ from cryptography import x509
 from config.problems import ConfigError
 from config.profile_files import load_profiles
 from config.schema import Settings
-from services.ca import crl_takeover
-from services.ca.authorities import authorities_of
-from services.ca.crl_files import CrlFiles
-from services.ca.crl_publication import CrlPublication, signings_of
-from services.ca.evidence_composer import EvidenceComposer, Sealer
-from services.ca.expiry import Item
-from services.ca.finding_register import FindingRegister
-from services.ca.follower import LogFollower
-from services.ca.hold import IssuanceHold
+from services.ca.evidence.composer import EvidenceComposer, Sealer
+from services.ca.hierarchy.keyring import Keyring
 from services.ca.installation import Installation
-from services.ca.inventory import Inventory
-from services.ca.inventory_metrics import InventoryMetrics
-from services.ca.journal import Comparisons, Journal
-from services.ca.keyring import Keyring
-from services.ca.messages import OcspAnswer, OcspQuery
+from services.ca.inventory.expiry import Item
+from services.ca.inventory.metrics import InventoryMetrics
+from services.ca.inventory.retention import Retention
+from services.ca.inventory.server import Inventory
+from services.ca.issuance.hold import IssuanceHold
+from services.ca.issuance.rules import Rules
+from services.ca.issuance.transparency import TransparencyLog
+from services.ca.keys.token_keys import Pkcs11Token
 from services.ca.metrics import AuthorityMetrics
-from services.ca.reconciler import Reconciler
-from services.ca.reconciler_metrics import ReconcilerMetrics
-from services.ca.responders import Responders
-from services.ca.retention import Retention
-from services.ca.rules import Rules
+from services.ca.reconciliation.finding_register import FindingRegister
+from services.ca.reconciliation.follower import LogFollower
+from services.ca.reconciliation.journal import Comparisons, Journal
+from services.ca.reconciliation.metrics import ReconcilerMetrics
+from services.ca.reconciliation.reconciler import Reconciler
+from services.ca.reconciliation.sweeper import Sweeper
 from services.ca.server import CertificateAuthority
-from services.ca.status import CertificateStatusService
-from services.ca.status_metrics import StatusMetrics
+from services.ca.status import crl_takeover
+from services.ca.status.authorities import authorities_of
+from services.ca.status.crl_files import CrlFiles
+from services.ca.status.crl_publication import CrlPublication, signings_of
+from services.ca.status.messages import OcspAnswer, OcspQuery
+from services.ca.status.metrics import StatusMetrics
+from services.ca.status.responders import Responders
+from services.ca.status.server import CertificateStatusService
+from services.ca.status.surroundings import Surroundings
 from services.ca.storage import Storage
-from services.ca.surroundings import Surroundings
-from services.ca.sweeper import Sweeper
-from services.ca.token_keys import Pkcs11Token
-from services.ca.transparency import TransparencyLog
 from services.errors import ConfigurationError
 from services.rpc_server import Call
 from services.worker import Worker

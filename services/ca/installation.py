@@ -24,14 +24,14 @@ from typing import Any, Final
 from cryptography.hazmat.primitives import hashes
 
 from config.schema import Ca, Settings
-from services.ca import ceremony
-from services.ca.ceremony import Means
-from services.ca.creation import Plan
-from services.ca.hierarchy import SECONDS_PER_DAY, Hierarchy, Kind
-from services.ca.keyring import Keyring
-from services.ca.keys import HierarchyFiles
-from services.ca.name_constraints import NameConstraints
-from services.ca.old_layout import OLD_DIRECTORY, take_over
+from services.ca.hierarchy import ceremony
+from services.ca.hierarchy.ceremony import Means
+from services.ca.hierarchy.creation import Plan
+from services.ca.hierarchy.files import HierarchyFiles
+from services.ca.hierarchy.hierarchy import SECONDS_PER_DAY, Hierarchy, Kind
+from services.ca.hierarchy.keyring import Keyring
+from services.ca.hierarchy.old_layout import OLD_DIRECTORY, take_over
+from services.ca.policy.name_constraints import NameConstraints
 from services.ca.serials import new_serial
 from services.ca.storage import MIGRATIONS, Storage
 from services.database import Database

@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from typing import Final, get_args
 
 from monitoring.metrics import Family, Metrics, Timing, counter, gauge, histogram, operation
-from services.ca import inventory_metrics, reconciler_metrics, status_metrics
-from services.ca.findings import RULES
-from services.ca.hierarchy import Hierarchy
+from services.ca.hierarchy.hierarchy import Hierarchy
+from services.ca.inventory import metrics as inventory_metrics
+from services.ca.lint.findings import RULES
 from services.ca.messages import Refusal, RefusalKind
+from services.ca.reconciliation import metrics as reconciler_metrics
+from services.ca.status import metrics as status_metrics
 
 QUERIES: Final = ("get", "list", "roots", "inventory", "expiry")
 STEPS: Final = ("reserve", "store")

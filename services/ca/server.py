@@ -37,18 +37,23 @@ from cryptography.exceptions import InvalidSignature
 
 from config.profile_schema import HierarchyKind
 from monitoring.metrics import Histogram
-from services.ca import hierarchy, issuance, keys, listing, trial
-from services.ca.certification import Certified, Certifier, Draft, Objection
-from services.ca.expiry import Item
-from services.ca.findings import Finding
-from services.ca.hierarchy import Hierarchy, Issuer, Root
+from services.ca.hierarchy import hierarchy
+from services.ca.hierarchy.files import certificate_pem
+from services.ca.hierarchy.hierarchy import Hierarchy, Issuer, Root
 from services.ca.installation import Installation
-from services.ca.issuance import Decision
+from services.ca.inventory import listing
+from services.ca.inventory.expiry import Item
+from services.ca.inventory.messages import ExpiryKind
+from services.ca.issuance import issuance, trial
+from services.ca.issuance.certification import Certified, Certifier, Draft, Objection
+from services.ca.issuance.issuance import Decision
+from services.ca.issuance.rules import Rules
+from services.ca.issuance.transparency import LogFault, TransparencyLog
+from services.ca.lint.findings import Finding
 from services.ca.messages import (
     Certificate,
     CertificatePage,
     CertificateStatus,
-    ExpiryKind,
     GetCertificate,
     GetRoots,
     IssueRequest,
@@ -57,11 +62,9 @@ from services.ca.messages import (
     Roots,
 )
 from services.ca.metrics import AuthorityMetrics
-from services.ca.profile import IssuerNotValid
-from services.ca.rules import Rules
+from services.ca.policy.profile import IssuerNotValid
 from services.ca.serials import new_serial, parse_serial, serial_text
 from services.ca.storage import Issued, Reservation
-from services.ca.transparency import LogFault, TransparencyLog
 from services.errors import Internal, ProbeFailed, Unavailable
 from services.rpc_server import Call
 
@@ -376,7 +379,7 @@ class CertificateAuthority:
 
 @lru_cache(maxsize=256)
 def _pem(certificate: x509.Certificate) -> str:
-    return keys.pem(certificate).decode("ascii")
+    return certificate_pem(certificate).decode("ascii")
 
 
 def _issued(reservation: Reservation, made: Certified, issued_at: int) -> Issued:

@@ -7,24 +7,32 @@ import os
 from collections.abc import Iterable
 from typing import Any, Final
 
-from services.ca import assembly, ceremony_messages, messages
+from services.ca import assembly
 from services.ca.assembly import ProfileTrial, unix_seconds
-from services.ca.authorities import authorities_of
-from services.ca.ceremonies import Ceremonies
-from services.ca.crl_publication import signings_of
-from services.ca.expiry import Item
-from services.ca.hierarchy import Hierarchy
-from services.ca.hold import IssuanceHold
+from services.ca.evidence.messages import METHODS as EVIDENCE
+from services.ca.hierarchy.hierarchy import Hierarchy
+from services.ca.hierarchy.messages import METHODS as CEREMONIES
+from services.ca.hierarchy.server import Ceremonies
 from services.ca.installation import hierarchy_files, open_installation
-from services.ca.inventory import Inventory
+from services.ca.inventory.expiry import Item
+from services.ca.inventory.messages import METHODS as INVENTORY
+from services.ca.inventory.server import Inventory
+from services.ca.issuance.hold import IssuanceHold
+from services.ca.messages import METHODS as ISSUANCE
 from services.ca.metrics import AuthorityMetrics
-from services.ca.reconciler import Reconciler
+from services.ca.reconciliation.messages import METHODS as RECONCILIATION
+from services.ca.reconciliation.reconciler import Reconciler
 from services.ca.server import CertificateAuthority
-from services.ca.status import CertificateStatusService
+from services.ca.status.authorities import authorities_of
+from services.ca.status.crl_publication import signings_of
+from services.ca.status.messages import METHODS as STATUS
+from services.ca.status.server import CertificateStatusService
 from services.rpc_server import Call, Handler, Server
 from services.worker import Worker
 
 LISTENER: Final = "rpc"
+
+METHODS: Final = {**ISSUANCE, **CEREMONIES, **STATUS, **INVENTORY, **RECONCILIATION, **EVIDENCE}
 
 
 class CaService:
@@ -119,10 +127,9 @@ async def build(worker: Worker) -> CaService:
         "expiry": _after(status, inventory.expiry),
         "evidence": composer.evidence,
         "findings": _when(reconciler, "findings"),
-        **{name: _after(status, getattr(ceremonies, name)) for name in ceremony_messages.METHODS},
+        **{name: _after(status, getattr(ceremonies, name)) for name in CEREMONIES},
     }
-    known = {**messages.METHODS, **ceremony_messages.METHODS}
-    server = Server(worker.sockets[LISTENER], {name: (asked, handlers[name]) for name, (asked, _) in known.items()})
+    server = Server(worker.sockets[LISTENER], {name: (asked, handlers[name]) for name, (asked, _) in METHODS.items()})
     server.start()
     try:
         opened = await status, await reconciler

@@ -24,13 +24,16 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from services.ca import inventory_storage, listing, reconciliation_storage, status_storage
-from services.ca.certification import Logged, Quarantined
-from services.ca.inventory_storage import InventoryStorage
-from services.ca.listing import Position, Query
+from services.ca.inventory import listing
+from services.ca.inventory import storage as inventory_storage
+from services.ca.inventory.listing import Position, Query
+from services.ca.inventory.storage import InventoryStorage
+from services.ca.issuance.certification import Logged, Quarantined
 from services.ca.messages import RevocationReason
-from services.ca.reconciliation_storage import ReconciliationStorage
-from services.ca.status_storage import StatusStorage
+from services.ca.reconciliation import storage as reconciliation_storage
+from services.ca.reconciliation.storage import ReconciliationStorage
+from services.ca.status import storage as status_storage
+from services.ca.status.storage import StatusStorage
 from services.database import Database
 
 # What a page may weigh in octets, as reckoned by `Issued.weight`: a reply has to fit into one message between workers.

@@ -23,9 +23,9 @@ from config.loader import load
 from config.schema import Settings
 from monitoring.metrics import Metrics
 from services.ca import installation as ca_installation
-from services.ca import issuance
 from services.ca.assembly import rules_of, unix_milliseconds, unix_seconds
-from services.ca.certification import Certifier, Logged
+from services.ca.issuance import issuance
+from services.ca.issuance.certification import Certifier, Logged
 from services.ca.messages import IssueRequest
 from services.ca.serials import new_serial, serial_text
 from services.ca.storage import Reservation, Storage

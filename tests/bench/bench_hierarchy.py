@@ -18,11 +18,11 @@ from functools import partial
 from pathlib import Path
 
 from config.schema import Ca, KeyType
-from services.ca import ceremony
-from services.ca.hierarchy import Hierarchy
+from services.ca.hierarchy import ceremony
+from services.ca.hierarchy.files import HierarchyFiles
+from services.ca.hierarchy.hierarchy import Hierarchy
+from services.ca.hierarchy.keyring import Keyring, warm_up
 from services.ca.installation import new_hierarchy
-from services.ca.keyring import Keyring, warm_up
-from services.ca.keys import HierarchyFiles
 
 _PASSPHRASE = b"correct horse battery staple"
 

@@ -18,9 +18,10 @@ from pathlib import Path
 
 import psutil
 
-from services.ca import inventory_storage, listing
-from services.ca.inventory_metrics import HORIZONS
-from services.ca.listing import Position, Query, next_cursor
+from services.ca.inventory import listing
+from services.ca.inventory import storage as inventory_storage
+from services.ca.inventory.listing import Position, Query, next_cursor
+from services.ca.inventory.metrics import HORIZONS
 from services.ca.messages import ListCertificates
 from services.ca.storage import MIGRATIONS, Reservation, Storage
 from services.database import Database

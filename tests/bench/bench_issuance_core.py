@@ -26,10 +26,11 @@ import uvloop
 from cryptography import x509
 
 from config.schema import KeyType
-from services.ca import issuance, listing, precertificate, signing
-from services.ca.certification import Certifier
-from services.ca.lint import Signer, lint_certificate, lint_to_be_signed
-from services.ca.listing import Position
+from services.ca.inventory import listing
+from services.ca.inventory.listing import Position
+from services.ca.issuance import issuance, precertificate, signing
+from services.ca.issuance.certification import Certifier
+from services.ca.lint.lint import Signer, lint_certificate, lint_to_be_signed
 from services.ca.messages import ListCertificates
 from services.ca.storage import Storage
 from services.rpc_server import Call

@@ -7,11 +7,11 @@ import sys
 import time
 from collections.abc import Callable
 
-from services.ca import crl, ocsp
-from services.ca.crl import Entry, Scope
-from services.ca.ocsp import Responder, Status
-from services.ca.ocsp_cache import AnswerCache
-from services.ca.profile import Validity
+from services.ca.policy.profile import Validity
+from services.ca.status import crl, ocsp
+from services.ca.status.crl import Entry, Scope
+from services.ca.status.ocsp import Responder, Status
+from services.ca.status.ocsp_cache import AnswerCache
 from tests.unit.ca.applicants import p256_key
 from tests.unit.ca.authorities import NOW, hierarchy_of
 

@@ -27,16 +27,17 @@ from cryptography.x509.oid import ExtensionOID
 
 from config.schema import Server, Settings
 from monitoring.metrics import Metrics
-from services.ca import keys, signing
 from services.ca.assembly import rules_of, unix_seconds
-from services.ca.certification import Logged
+from services.ca.hierarchy.files import certificate_pem
 from services.ca.installation import open_installation
+from services.ca.issuance import signing
+from services.ca.issuance.certification import Logged
+from services.ca.issuance.transparency import TransparencyLog
+from services.ca.keys.signing_keys import SigningKey
 from services.ca.metrics import families
 from services.ca.serials import serial_text
 from services.ca.service import build
-from services.ca.signing_keys import SigningKey
 from services.ca.storage import Reservation, Storage
-from services.ca.transparency import TransparencyLog
 from services.ct.messages import SignedCertificateTimestamp
 from services.worker import Worker
 
@@ -152,7 +153,7 @@ def _start(directory: Path, dying_at: int | None = None) -> None:
 
     async def opened() -> None:
         installation = await open_installation(settings_in(directory), unix_seconds, structlog.stdlib.get_logger())
-        keys.pem(installation.hierarchy.root)
+        certificate_pem(installation.hierarchy.root)
         await installation.storage.close()
 
     asyncio.run(opened())

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import structlog
 
-from services.ca import hierarchy
-from services.ca.hierarchy import Hierarchy
-from services.ca.key_files import is_encrypted
-from services.ca.keyring import Keyring
-from services.ca.keys import HierarchyFiles
-from services.ca.old_layout import take_over
+from services.ca.hierarchy import hierarchy
+from services.ca.hierarchy.files import HierarchyFiles
+from services.ca.hierarchy.hierarchy import Hierarchy
+from services.ca.hierarchy.keyring import Keyring
+from services.ca.hierarchy.old_layout import take_over
+from services.ca.keys.key_files import is_encrypted
 from tests.fault.ca_process import die_at_call, in_a_fork
 from tests.unit.ca.authorities import NOW, hierarchy_of, rotated
 from tests.unit.ca.test_old_layout import old_layout

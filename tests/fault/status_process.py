@@ -17,12 +17,12 @@ import structlog
 import uvloop
 
 from monitoring.metrics import Metrics
-from services.ca import crl, crl_files
-from services.ca.crl import Published
-from services.ca.revocation import Revocation
 from services.ca.service import build
-from services.ca.status_metrics import FAMILIES
-from services.ca.status_storage import ListKey, StatusStorage
+from services.ca.status import crl, crl_files
+from services.ca.status.crl import Published
+from services.ca.status.metrics import FAMILIES
+from services.ca.status.revocation import Revocation
+from services.ca.status.storage import ListKey, StatusStorage
 from services.worker import Worker
 from tests.fault.ca_process import Fate, settings_in
 

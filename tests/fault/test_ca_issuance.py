@@ -22,8 +22,8 @@ import msgspec
 import pytest
 from cryptography import x509
 
+from services.ca.issuance.precertificate import embedded_scts
 from services.ca.messages import Certificate, GetRoots, IssueRequest, Roots
-from services.ca.precertificate import embedded_scts
 from services.ca.serials import serial_text
 from services.ct.messages import SignedCertificateTimestamp
 from services.errors import RemoteError, Unavailable

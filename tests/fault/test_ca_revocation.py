@@ -19,20 +19,10 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from services.ca import crl, ocsp
-from services.ca.messages import (
-    Certificate,
-    CertificatePage,
-    CrlDocument,
-    GetCrl,
-    IssueRequest,
-    ListCertificates,
-    OcspAnswer,
-    OcspQuery,
-    Revoke,
-    Revoked,
-)
+from services.ca.messages import Certificate, CertificatePage, IssueRequest, ListCertificates
 from services.ca.serials import serial_text
+from services.ca.status import crl, ocsp
+from services.ca.status.messages import CrlDocument, GetCrl, OcspAnswer, OcspQuery, Revoke, Revoked
 from services.errors import RemoteError
 from services.rpc_client import Client
 from tests.fault.status_process import STEPS

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services import database_file
-from services.ca.listing import query
+from services.ca.inventory.listing import query
 from services.ca.messages import ListCertificates, Refusal
 from services.ca.storage import MIGRATIONS, _page
 

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from services.ca import der, precertificate, sct
-from services.ca.findings import RULES, Finding
-from services.ca.lint import Signer, lint_certificate, lint_to_be_signed
-from services.ca.precertificate import PrecertificateError
-from services.ca.sct import SctError
+from services import der
+from services.ca.issuance import precertificate, sct
+from services.ca.issuance.precertificate import PrecertificateError
+from services.ca.issuance.sct import SctError
+from services.ca.lint.findings import RULES, Finding
+from services.ca.lint.lint import Signer, lint_certificate, lint_to_be_signed
 from tests.unit.ca.authorities import hierarchy_of
 from tests.unit.ca.broken import EXTENSIONS, Parts, certificate_of, good, to_be_signed
 

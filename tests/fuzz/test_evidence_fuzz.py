@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.audit.verification import passed, verify
-from services.ca import evidence
-from services.ca.certified import Unreadable, serial_of_tbs, timestamps_of
-from services.ca.evidence import EvidenceError
-from services.ca.messages import Evidence
+from services.ca.evidence import evidence
+from services.ca.evidence.evidence import EvidenceError
+from services.ca.evidence.messages import Evidence
+from services.ca.reconciliation.certified import Unreadable, serial_of_tbs, timestamps_of
 from tests.unit.audit.journal import Journal, anchors, issuer
 from tests.unit.ca.authorities import NOW
 

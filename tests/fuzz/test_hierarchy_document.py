@@ -5,7 +5,7 @@ from contextlib import suppress
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ca.hierarchy_document import DocumentDamaged, parsed, written
+from services.ca.hierarchy.document import DocumentDamaged, parsed, written
 from tests.unit.ca.test_hierarchy_document import DOCUMENT
 
 WHOLE = written(DOCUMENT)

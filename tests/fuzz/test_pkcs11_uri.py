@@ -5,7 +5,7 @@ from contextlib import suppress
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ca.pkcs11_uri import BadKeyUri, KeyUri, parsed
+from services.ca.keys.pkcs11_uri import BadKeyUri, KeyUri, parsed
 
 PIECES = st.sampled_from(
     ["pkcs11:", "token=", "id=", "object=", "type=", ";", "%", "%ff", "%41", "?", "private", "a", "é"]

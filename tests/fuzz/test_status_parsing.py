@@ -7,11 +7,11 @@ from cryptography.x509 import ocsp as library
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.ca import crl, ocsp
-from services.ca.authorities import authorities_of
-from services.ca.crl import Entry, Scope, UnreadableCrl
-from services.ca.ocsp import CertId, Responder, Status, Unanswerable
-from services.ca.profile import Validity
+from services.ca.policy.profile import Validity
+from services.ca.status import crl, ocsp
+from services.ca.status.authorities import authorities_of
+from services.ca.status.crl import Entry, Scope, UnreadableCrl
+from services.ca.status.ocsp import CertId, Responder, Status, Unanswerable
 from tests.unit.ca.applicants import p256_key
 from tests.unit.ca.authorities import NOW, hierarchy_of
 

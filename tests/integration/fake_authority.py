@@ -16,21 +16,23 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import NameOID
 
 from services.ca.messages import (
-    MAX_CRL_PART_OCTETS,
     Certificate,
     CertificatePage,
-    CrlDocument,
     GetCertificate,
-    GetCrl,
-    GetIssuerCertificate,
     GetRoots,
-    IssuerCertificate,
     IssueRequest,
     ListCertificates,
-    OcspAnswer,
-    OcspQuery,
     Refusal,
     Roots,
+)
+from services.ca.status.messages import (
+    MAX_CRL_PART_OCTETS,
+    CrlDocument,
+    GetCrl,
+    GetIssuerCertificate,
+    IssuerCertificate,
+    OcspAnswer,
+    OcspQuery,
 )
 from tests.integration.fake_service import FakeService
 

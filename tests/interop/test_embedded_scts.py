@@ -15,8 +15,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from config.schema import Ca, KeyType
-from services.ca import keys
-from services.ca.hierarchy import Hierarchy
+from services.ca.hierarchy.files import certificate_pem
+from services.ca.hierarchy.hierarchy import Hierarchy
 from services.ca.installation import new_hierarchy
 from tests.rig.fake_log import FakeLog, without_poison
 from tests.rig.polling import eventually
@@ -51,9 +51,9 @@ def site(tmp_path: Path, request: pytest.FixtureRequest) -> Site:
     decision = decided(pem(applicants.request(dns(NAME))), None, made, None, now)
     _, certificate = asyncio.run(certified(decision, log, made.root))
     leaf = x509.load_der_x509_certificate(certificate)
-    (tmp_path / "leaf.pem").write_bytes(keys.pem(leaf))
-    (tmp_path / "intermediate.pem").write_bytes(keys.pem(made.issuer.certificate))
-    (tmp_path / "root.pem").write_bytes(keys.pem(made.root))
+    (tmp_path / "leaf.pem").write_bytes(certificate_pem(leaf))
+    (tmp_path / "intermediate.pem").write_bytes(certificate_pem(made.issuer.certificate))
+    (tmp_path / "root.pem").write_bytes(certificate_pem(made.root))
     (tmp_path / "key.pem").write_bytes(
         p256_key().private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

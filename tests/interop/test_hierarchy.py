@@ -10,12 +10,15 @@ import pytest
 from cryptography import x509
 
 from config.schema import Ca
-from services.ca import ceremony, hierarchy, issuance, key_files, keys, signing
-from services.ca.ceremony_messages import CeremonyRefused
-from services.ca.creation import create_request
-from services.ca.hierarchy import Hierarchy
+from services.ca.hierarchy import ceremony, hierarchy
+from services.ca.hierarchy.creation import create_request
+from services.ca.hierarchy.files import certificate_pem
+from services.ca.hierarchy.hierarchy import Hierarchy
+from services.ca.hierarchy.keyring import Keyring
+from services.ca.hierarchy.messages import CeremonyRefused
 from services.ca.installation import new_hierarchy
-from services.ca.keyring import Keyring
+from services.ca.issuance import issuance, signing
+from services.ca.keys import key_files
 from services.ca.messages import Refusal
 from tests.unit.ca.applicants import dns, ip, pem, request
 from tests.unit.ca.authorities import asked, means, rotated, rules
@@ -40,7 +43,7 @@ def must(*command: str) -> str:
 
 
 def write(path: Path, *certificates: x509.Certificate) -> str:
-    path.write_bytes(b"".join(map(keys.pem, certificates)))
+    path.write_bytes(b"".join(map(certificate_pem, certificates)))
     return str(path)
 
 

@@ -12,10 +12,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from config.schema import Ca, KeyType
-from services.ca import csr, issuance, keys, precertificate, signing
-from services.ca.hierarchy import Hierarchy, Issuer
+from services.ca.hierarchy.files import certificate_pem
+from services.ca.hierarchy.hierarchy import Hierarchy, Issuer
 from services.ca.installation import new_hierarchy
-from services.ca.signing_keys import signing_hash
+from services.ca.issuance import csr, issuance, precertificate, signing
+from services.ca.keys.signing_keys import signing_hash
 from tests.rig.fake_log import FakeLog
 from tests.unit.ca.applicants import ApplicantKey, dns, ip, p256_key, pem, request, rsa_key
 from tests.unit.ca.authorities import KEY_TYPES, certified, decided, rules
@@ -57,7 +58,7 @@ class Bench:
 
     def write(self, name: str, *certificates: x509.Certificate) -> str:
         path = self.directory / name
-        path.write_bytes(b"".join(map(keys.pem, certificates)))
+        path.write_bytes(b"".join(map(certificate_pem, certificates)))
         return str(path)
 
     @property
@@ -210,7 +211,7 @@ def test_pkilint_would_say_something(require_peer: Peer, tmp_path: Path) -> None
     builder = issuance._builder(decided(pem(request(dns("host.example"))), None, made, None, now, SERIAL))
     builder._extensions = [e for e in builder._extensions if not isinstance(e.value, x509.AuthorityKeyIdentifier)]
     path = tmp_path / "faulty.pem"
-    path.write_bytes(keys.pem(builder.sign(made.issuer.private_key, signing_hash(made.issuer.private_key))))
+    path.write_bytes(certificate_pem(builder.sign(made.issuer.private_key, signing_hash(made.issuer.private_key))))
     assert run(require_peer("lint_pkix_cert"), "lint", "--severity", "ERROR", str(path)).returncode != 0
 
 

@@ -14,13 +14,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from config.schema import Ca, KeyType
-from services.ca import ceremony, hierarchy, issuance, signing
-from services.ca.creation import create_request
+from services.ca.hierarchy import ceremony, hierarchy
+from services.ca.hierarchy.creation import create_request
+from services.ca.hierarchy.files import HierarchyFiles
+from services.ca.hierarchy.keyring import Keyring
 from services.ca.installation import new_hierarchy
-from services.ca.keyring import Keyring
-from services.ca.keys import HierarchyFiles
-from services.ca.signing_keys import token_uri
-from services.ca.token_keys import Pkcs11Token
+from services.ca.issuance import issuance, signing
+from services.ca.keys.signing_keys import token_uri
+from services.ca.keys.token_keys import Pkcs11Token
 from services.errors import ConfigurationError, Unavailable
 from tests.integration.test_ca_cli import active, must
 from tests.rig.recovery import kill

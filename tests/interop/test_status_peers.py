@@ -10,10 +10,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from config.schema import Ca, KeyType
-from services.ca import crl, keys
+from services.ca.hierarchy.files import certificate_pem
 from services.ca.installation import new_hierarchy
-from services.ca.messages import OcspAnswer, OcspQuery
 from services.ca.serials import serial_text
+from services.ca.status import crl
+from services.ca.status.messages import OcspAnswer, OcspQuery
 from tests.unit.ca.authorities import KEY_TYPES
 from tests.unit.ca.statuses import CALL, StatusHost, on_status
 
@@ -48,7 +49,7 @@ class Files:
 
     def write(self, name: str, *certificates: x509.Certificate) -> str:
         path = self.directory / name
-        path.write_bytes(b"".join(map(keys.pem, certificates)))
+        path.write_bytes(b"".join(map(certificate_pem, certificates)))
         return str(path)
 
     async def leaf(self, name: str, reason: str | None) -> tuple[int, str]:

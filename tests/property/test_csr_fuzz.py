@@ -9,12 +9,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from config.profile_schema import NameKind
-from services.ca import csr, listing, names
-from services.ca.certification import Certifier
-from services.ca.issuance import Decision, Locations, decide
-from services.ca.listing import Position
+from services.ca.inventory import listing
+from services.ca.inventory.listing import Position
+from services.ca.issuance import csr
+from services.ca.issuance.certification import Certifier
+from services.ca.issuance.issuance import Decision, Locations, decide
 from services.ca.messages import MAX_CSR_BYTES, ListCertificates, Refusal
-from services.ca.profile import Validity
+from services.ca.policy import names
+from services.ca.policy.profile import Validity
 from services.ca.serials import parse_serial, serial_text
 from tests.unit.ca.applicants import der, dns, ip, p256_key, pem, request, resigned, rsa_key
 from tests.unit.ca.authorities import NOW, asked, hierarchy_of, issuers, rules

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.audit.verification import passed, verify
-from services.ca import evidence
+from services.ca.evidence import evidence
 from tests.unit.audit.journal import Journal, anchors
 from tests.unit.ca.authorities import NOW
 

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from services import database_file
-from services.ca import inventory_storage, storage
-from services.ca.inventory_storage import REVOKED_KEPT_SECONDS, _delete_expired, _ending
-from services.ca.listing import MAX_INTEGER
+from services.ca import storage
+from services.ca.inventory import storage as inventory_storage
+from services.ca.inventory.listing import MAX_INTEGER
+from services.ca.inventory.storage import REVOKED_KEPT_SECONDS, _delete_expired, _ending
 from services.ca.storage import MIGRATIONS, Reservation
 from tests.unit.ca.recount import counted, put, recounted
 

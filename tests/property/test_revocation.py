@@ -9,13 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from services.ca import crl
-from services.ca.crl import Entry, Scope
-from services.ca.ocsp import Answer, CertId
-from services.ca.ocsp_cache import AnswerCache
-from services.ca.revocation import FLAGS
 from services.ca.serials import serial_text
-from services.ca.status_urls import StatusUrls, partition_in, partition_of
+from services.ca.status import crl
+from services.ca.status.crl import Entry, Scope
+from services.ca.status.ocsp import Answer, CertId
+from services.ca.status.ocsp_cache import AnswerCache
+from services.ca.status.revocation import FLAGS
+from services.ca.status.urls import StatusUrls, partition_in, partition_of
 from tests.unit.ca.authorities import NOW, hierarchy_of
 from tests.unit.ca.statuses import StatusHost
 

@@ -23,23 +23,18 @@ from services.api.routes import (
     SerialPath,
 )
 from services.api.routing import NoParameters
+from services.ca.inventory.messages import ExpiryReport, GetExpiry, GetInventory, InventorySummary
 from services.ca.messages import (
     OWN_API,
     Certificate,
     CertificatePage,
-    ExpiryReport,
     GetCertificate,
-    GetExpiry,
-    GetInventory,
     GetRoots,
-    InventorySummary,
     IssueRequest,
     ListCertificates,
-    RevocationProof,
-    Revoke,
-    Revoked,
     Roots,
 )
+from services.ca.status.messages import RevocationProof, Revoke, Revoked
 
 CERTIFICATE = Certificate(
     serial="0a1b",

@@ -16,7 +16,7 @@ from services.api.parsing import convert_parameters
 from services.api.problems import Problem
 from services.api.routes_status import CRL, HTTP_ROUTES, MAX_OCSP_BODY, CrlPath, IssuerPath, OcspPath
 from services.api.routing import NoParameters
-from services.ca.messages import (
+from services.ca.status.messages import (
     CrlDocument,
     GetCrl,
     GetIssuerCertificate,

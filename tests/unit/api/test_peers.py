@@ -8,7 +8,8 @@ import pytest
 
 from services.api.peers import MAX_WHOLE_OCTETS, Peer
 from services.api.problems import AUTHORITY, LOG, Problem
-from services.ca.messages import CrlDocument, GetCrl, GetRoots, Roots
+from services.ca.messages import GetRoots, Roots
+from services.ca.status.messages import CrlDocument, GetCrl
 from services.ct.messages import GetTile, Part
 from services.errors import DeadlineExceeded, Refused, RemoteError
 

@@ -16,16 +16,17 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from services.audit.verification import Anchors
-from services.ca import evidence, ocsp
-from services.ca.certification import Certified, Certifier, Precertificate
-from services.ca.certified import der
-from services.ca.hierarchy import Issuer
-from services.ca.messages import EVIDENCE_FORMAT, Evidence, LoggedEvidence
-from services.ca.ocsp import Responder, Status
-from services.ca.profile import Validity
-from services.ca.reconciliation import LoggedEntry, RecordRow
+from services.ca.evidence import evidence
+from services.ca.evidence.messages import EVIDENCE_FORMAT, Evidence, LoggedEvidence
+from services.ca.hierarchy.hierarchy import Issuer
+from services.ca.issuance.certification import Certified, Certifier, Precertificate
+from services.ca.keys.signing_keys import signing_hash
+from services.ca.policy.profile import Validity
+from services.ca.reconciliation.certified import der
+from services.ca.reconciliation.reconciliation import LoggedEntry, RecordRow
 from services.ca.serials import serial_text
-from services.ca.signing_keys import signing_hash
+from services.ca.status import ocsp
+from services.ca.status.ocsp import Responder, Status
 from services.ct.messages import (
     Checkpoint,
     Consistency,

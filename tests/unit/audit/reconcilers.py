@@ -11,21 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from monitoring.metrics import Metrics
-from services.ca import ocsp, reconciler_metrics
-from services.ca.finding_register import FindingRegister
-from services.ca.follower import LogFollower
-from services.ca.hold import IssuanceHold
-from services.ca.journal import Comparisons
-from services.ca.journal import Journal as LogJournal
-from services.ca.messages import Findings, ListFindings
-from services.ca.positions import SeenLog
-from services.ca.reconciler import Reconciler
-from services.ca.reconciler_metrics import ReconcilerMetrics
-from services.ca.reconciliation import RecordRow
-from services.ca.reconciliation_storage import ReconciliationStorage
-from services.ca.status_storage import StatusStorage
+from services.ca.issuance.hold import IssuanceHold
+from services.ca.reconciliation import metrics as reconciler_metrics
+from services.ca.reconciliation.finding_register import FindingRegister
+from services.ca.reconciliation.follower import LogFollower
+from services.ca.reconciliation.journal import Comparisons
+from services.ca.reconciliation.journal import Journal as LogJournal
+from services.ca.reconciliation.messages import Findings, ListFindings
+from services.ca.reconciliation.metrics import ReconcilerMetrics
+from services.ca.reconciliation.positions import SeenLog
+from services.ca.reconciliation.reconciler import Reconciler
+from services.ca.reconciliation.reconciliation import RecordRow
+from services.ca.reconciliation.storage import ReconciliationStorage
+from services.ca.reconciliation.sweeper import Sweeper
+from services.ca.status import ocsp
+from services.ca.status.storage import StatusStorage
 from services.ca.storage import MIGRATIONS
-from services.ca.sweeper import Sweeper
 from services.database import Database
 from services.rpc_server import Call
 from tests.unit.audit.journal import QUIET, Journal, JournalPeer, answer, authorities, issuer_name

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from services.ca.reconciliation import RecordRow
+from services.ca.reconciliation.reconciliation import RecordRow
 from tests.unit.ca.authorities import NOW
 
 COLUMNS = (

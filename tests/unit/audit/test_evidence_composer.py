@@ -13,10 +13,13 @@ from typing import Any
 import pytest
 
 from services.audit.verification import passed, verify
-from services.ca import evidence, ocsp
-from services.ca.evidence_composer import EvidenceComposer, Sealer
-from services.ca.messages import GetEvidence, OcspAnswer, OcspQuery, Refusal
-from services.ca.ocsp import Status
+from services.ca.evidence import evidence
+from services.ca.evidence.composer import EvidenceComposer, Sealer
+from services.ca.evidence.messages import GetEvidence
+from services.ca.messages import Refusal
+from services.ca.status import ocsp
+from services.ca.status.messages import OcspAnswer, OcspQuery
+from services.ca.status.ocsp import Status
 from services.ca.storage import MIGRATIONS, Storage
 from services.database import Database
 from services.errors import Internal, PeerGone, Refused, Unavailable

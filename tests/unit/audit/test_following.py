@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from services.ca.hold import IssuanceHold
+from services.ca.issuance.hold import IssuanceHold
 from services.ct.signing import LogSigner
 from services.errors import PeerGone, Unavailable
 from tests.unit.audit.journal import JournalPeer
@@ -208,7 +208,7 @@ def test_until_the_log_was_compared_whoever_wants_to_issue_waits_and_is_told_why
         assert not waiting.done()
         hold.release()
         await waiting
-        monkeypatch.setattr("services.ca.hold.PATIENCE_SECONDS", 0.0)
+        monkeypatch.setattr("services.ca.issuance.hold.PATIENCE_SECONDS", 0.0)
         with pytest.raises(Unavailable, match="does not answer"):
             await IssuanceHold().passed()
 
@@ -216,7 +216,7 @@ def test_until_the_log_was_compared_whoever_wants_to_issue_waits_and_is_told_why
 
 
 def test_a_log_that_cannot_be_asked_stops_nothing_and_is_told_once(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("services.ca.reconciler.ROUND_SECONDS", 0.0)
+    monkeypatch.setattr("services.ca.reconciliation.reconciler.ROUND_SECONDS", 0.0)
 
     async def work() -> None:
         async with hosted(tmp_path, made(1)) as host:

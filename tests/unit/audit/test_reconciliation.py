@@ -11,10 +11,18 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
 from config.schema import Ca
-from services.ca.certified import Unreadable, der, is_signed_by, load, serial_of_tbs, timestamps, timestamps_of
-from services.ca.contradictions import FINDING_KINDS, Finding, Note, Observation
 from services.ca.installation import new_hierarchy
-from services.ca.reconciliation import Comparison, LoggedEntry, RecordRow
+from services.ca.reconciliation.certified import (
+    Unreadable,
+    der,
+    is_signed_by,
+    load,
+    serial_of_tbs,
+    timestamps,
+    timestamps_of,
+)
+from services.ca.reconciliation.contradictions import FINDING_KINDS, Finding, Note, Observation
+from services.ca.reconciliation.reconciliation import Comparison, LoggedEntry, RecordRow
 from services.ct.signing import LogSigner
 from services.rfc6962 import der as tlv
 from services.rfc6962.structures import PrecertEntry, X509Entry

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from services.ca import crl, ocsp
-from services.ca.contradictions import Note
-from services.ca.crl import Entry, Scope
-from services.ca.ocsp import Status
-from services.ca.status_reconciliation import ListOnRecord, Recorded, of_answer, of_file, of_list
+from services.ca.reconciliation.contradictions import Note
+from services.ca.reconciliation.status_reconciliation import ListOnRecord, Recorded, of_answer, of_file, of_list
+from services.ca.status import crl, ocsp
+from services.ca.status.crl import Entry, Scope
+from services.ca.status.ocsp import Status
 from tests.unit.audit.journal import answer, issuer, issuer_name, root
 from tests.unit.ca.authorities import NOW
 

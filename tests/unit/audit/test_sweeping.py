@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from services.ca.contradictions import Finding
-from services.ca.reconciliation_storage import MAX_KEPT
-from services.ca.sweeper import SWEEP_SECONDS
+from services.ca.reconciliation.contradictions import Finding
+from services.ca.reconciliation.storage import MAX_KEPT
+from services.ca.reconciliation.sweeper import SWEEP_SECONDS
 from tests.unit.audit.reconcilers import delete, hosted, made, run
 from tests.unit.ca.authorities import NOW
 
@@ -87,7 +87,7 @@ def test_what_was_issued_during_a_sweep_is_no_finding(tmp_path: Path) -> None:
 
 
 def test_a_sweep_goes_on_after_a_restart(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("services.ca.sweeper.KEPT_EVERY", 1)
+    monkeypatch.setattr("services.ca.reconciliation.sweeper.KEPT_EVERY", 1)
     journal = made(40)
 
     async def first() -> None:
@@ -105,7 +105,7 @@ def test_a_sweep_goes_on_after_a_restart(tmp_path: Path, monkeypatch: Any) -> No
 
 
 def test_no_more_findings_are_kept_than_there_is_room_for(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("services.ca.reconciliation_storage.MAX_KEPT", 3)
+    monkeypatch.setattr("services.ca.reconciliation.storage.MAX_KEPT", 3)
     assert MAX_KEPT == 10_000
 
     async def work() -> None:

@@ -15,15 +15,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from config.schema import Ca
 from services.audit.path import PathRefused, check_constraints
 from services.audit.verification import Anchors, Check, passed, verify
-from services.ca import evidence, ocsp
-from services.ca.certified import der
-from services.ca.evidence import EvidenceError
-from services.ca.hierarchy import Issuer
+from services.ca.evidence import evidence
+from services.ca.evidence.evidence import EvidenceError
+from services.ca.evidence.messages import Evidence, LoggedEvidence
+from services.ca.hierarchy.files import certificate_pem
+from services.ca.hierarchy.hierarchy import Issuer
 from services.ca.installation import new_hierarchy
-from services.ca.keys import pem
-from services.ca.messages import Evidence, LoggedEvidence
-from services.ca.ocsp import Responder, Status
-from services.ca.profile import Validity
+from services.ca.policy.profile import Validity
+from services.ca.reconciliation.certified import der
+from services.ca.status import ocsp
+from services.ca.status.ocsp import Responder, Status
 from services.ct.signing import LogSigner
 from tests.unit.audit.journal import Journal, anchors, answer, certify_authority, issuer, root
 from tests.unit.ca.applicants import p256_key
@@ -116,7 +117,7 @@ def test_an_expired_certificate_is_not_valid(given: Evidence) -> None:
 
 def test_an_authority_below_an_issuer_that_may_have_none_is_refused(given: Evidence) -> None:
     sub = certify_authority(p256_key(), issuer().certificate.subject)
-    chain = [given.chain[0], pem(sub).decode("ascii"), given.chain[1], given.chain[2]]
+    chain = [given.chain[0], certificate_pem(sub).decode("ascii"), given.chain[1], given.chain[2]]
     assert "constraints" in failing(checked(changed(given, chain=chain)))
 
 

@@ -12,22 +12,22 @@ from config.profile_parsing import parse_profile
 from config.profile_schema import HierarchyKind
 from config.schema import Ca, KeyType, Server, Settings
 from monitoring.metrics import Metrics
-from services.ca import ceremony
 from services.ca.assembly import rules_of
-from services.ca.ceremony import Means
-from services.ca.certification import Certifier
-from services.ca.hierarchy import Hierarchy, Issuer, Kind
-from services.ca.hierarchy_document import Role
+from services.ca.hierarchy import ceremony
+from services.ca.hierarchy.ceremony import Means
+from services.ca.hierarchy.document import Role
+from services.ca.hierarchy.hierarchy import Hierarchy, Issuer, Kind
+from services.ca.hierarchy.keyring import Keyring
 from services.ca.installation import Installation, new_hierarchy, plan_of
-from services.ca.issuance import Decision, decide
-from services.ca.keyring import Keyring
+from services.ca.issuance.certification import Certifier
+from services.ca.issuance.issuance import Decision, decide
+from services.ca.issuance.rules import Rules
+from services.ca.issuance.transparency import TransparencyLog
 from services.ca.messages import IssueRequest
 from services.ca.metrics import AuthorityMetrics, families
-from services.ca.rules import Rules
 from services.ca.serials import new_serial
 from services.ca.server import CertificateAuthority
 from services.ca.storage import Storage
-from services.ca.transparency import TransparencyLog
 from tests.rig.fake_log import FakeLog, LogPeer
 
 NOW = 1_800_000_000

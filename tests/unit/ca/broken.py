@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 
-from services.ca import der
+from services import der
 from tests.rig.fake_log import FakeLog
 from tests.unit.ca.applicants import ApplicantKey, dns, ip, pem, request
 from tests.unit.ca.authorities import NOW, certified, decided, hierarchy_of, rules

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from monitoring.metrics import Metrics
-from services.ca.hierarchy import Hierarchy
+from services.ca.hierarchy.hierarchy import Hierarchy
+from services.ca.issuance.rules import Rules
 from services.ca.metrics import families
-from services.ca.rules import Rules
 from services.ca.storage import Storage
 from services.errors import (
     StorageUnavailable,

@@ -4,7 +4,7 @@ import json
 import sqlite3
 from typing import Any
 
-from services.ca.inventory_storage import add_names
+from services.ca.inventory.storage import add_names
 
 Found = dict[str, Any]
 

@@ -11,21 +11,21 @@ from cryptography.x509 import ocsp as x509_ocsp
 
 from config.schema import Ca, Server, Settings
 from monitoring.metrics import Metrics
-from services.ca import crl, crl_takeover, ocsp
-from services.ca.authorities import Authorities, authorities_of
-from services.ca.certification import Certifier
-from services.ca.crl_files import CrlFiles
-from services.ca.crl_publication import CrlPublication, signings_of
-from services.ca.hierarchy import Hierarchy
-from services.ca.messages import OcspAnswer, OcspQuery, RevocationProof, Revoke, Revoked
+from services.ca.hierarchy.hierarchy import Hierarchy
+from services.ca.issuance.certification import Certifier
 from services.ca.metrics import families
-from services.ca.responders import Responders
 from services.ca.serials import new_serial, serial_text
-from services.ca.status import CertificateStatusService
-from services.ca.status_metrics import StatusMetrics
-from services.ca.status_storage import StatusStorage
+from services.ca.status import crl, crl_takeover, ocsp
+from services.ca.status.authorities import Authorities, authorities_of
+from services.ca.status.crl_files import CrlFiles
+from services.ca.status.crl_publication import CrlPublication, signings_of
+from services.ca.status.messages import OcspAnswer, OcspQuery, RevocationProof, Revoke, Revoked
+from services.ca.status.metrics import StatusMetrics
+from services.ca.status.responders import Responders
+from services.ca.status.server import CertificateStatusService
+from services.ca.status.storage import StatusStorage
+from services.ca.status.surroundings import Surroundings
 from services.ca.storage import MIGRATIONS, Reservation, Storage
-from services.ca.surroundings import Surroundings
 from services.database import Database
 from services.rpc_server import Call
 from tests.unit.ca.applicants import ApplicantKey, dns, pem, request

@@ -11,9 +11,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from config.schema import Ca, Server, Settings
 from monitoring.metrics import Metrics
-from services.ca import key_files, keys, pending_requests
-from services.ca.ceremonies import Ceremonies
-from services.ca.ceremony_messages import (
+from services.ca.hierarchy import pending_requests
+from services.ca.hierarchy.creation import create_intermediate
+from services.ca.hierarchy.files import HierarchyFiles, certificate_pem
+from services.ca.hierarchy.hierarchy import Hierarchy
+from services.ca.hierarchy.keyring import Keyring
+from services.ca.hierarchy.messages import (
     METHODS,
     CeremonyRefused,
     EncryptKeys,
@@ -26,10 +29,8 @@ from services.ca.ceremony_messages import (
     RequestIntermediate,
     Rotate,
 )
-from services.ca.creation import create_intermediate
-from services.ca.hierarchy import Hierarchy
-from services.ca.keyring import Keyring
-from services.ca.keys import HierarchyFiles
+from services.ca.hierarchy.server import Ceremonies
+from services.ca.keys import key_files
 from services.ca.messages import GetCertificate, GetRoots
 from services.ca.metrics import families
 from services.errors import StorageUnavailable
@@ -163,7 +164,7 @@ def test_what_is_in_flight_is_finished_with_the_issuer_that_it_began_with(
         issued = await issuing
         leaf = x509.load_pem_x509_certificate(issued.certificate.encode())
         leaf.verify_directly_issued_by(hierarchy_of().issuer.certificate)
-        assert issued.chain == [keys.pem(hierarchy_of().issuer.certificate).decode()]
+        assert issued.chain == [certificate_pem(hierarchy_of().issuer.certificate).decode()]
 
     on_host(tmp_path, test)
 
@@ -264,11 +265,11 @@ def test_a_root_key_is_exported_encrypted_and_removed_when_its_copy_was_shown(tm
 def test_an_intermediate_of_another_authority_is_imported_and_issues(tmp_path: Path) -> None:
     async def test(host: Host) -> None:
         asked_for = ImportAuthority(
-            certificate=keys.pem(FOREIGN), key=key_pem(KEY, PASSPHRASE), chain=keys.pem(FOREIGN_ROOT)
+            certificate=certificate_pem(FOREIGN), key=key_pem(KEY, PASSPHRASE), chain=certificate_pem(FOREIGN_ROOT)
         )
         await host.ceremonies.import_authority(asked_for, CALL)
         issued = await host.authority.issue(asked(CSR), CALL)
-        assert issued.chain == [keys.pem(FOREIGN).decode()]
+        assert issued.chain == [certificate_pem(FOREIGN).decode()]
         assert host.published == [FOREIGN_ROOT, hierarchy_of().root]
         assert host.on_disk().issuer.certificate == FOREIGN
 
@@ -277,7 +278,7 @@ def test_an_intermediate_of_another_authority_is_imported_and_issues(tmp_path: P
 
 def test_a_root_of_another_authority_is_imported_and_gets_an_intermediate(tmp_path: Path) -> None:
     async def test(host: Host) -> None:
-        asked_for = ImportAuthority(certificate=keys.pem(FOREIGN_ROOT), key=key_pem(ROOT_KEY))
+        asked_for = ImportAuthority(certificate=certificate_pem(FOREIGN_ROOT), key=key_pem(ROOT_KEY))
         await host.ceremonies.import_authority(asked_for, CALL)
         issued = await host.authority.issue(asked(CSR), CALL)
         x509.load_pem_x509_certificate(issued.chain[0].encode()).verify_directly_issued_by(FOREIGN_ROOT)
@@ -298,7 +299,7 @@ def test_a_root_of_another_authority_is_imported_and_gets_an_intermediate(tmp_pa
 def test_what_cannot_be_imported_is_refused_and_changes_nothing(
     tmp_path: Path, fields: dict[str, Any], kind: str
 ) -> None:
-    whole = {"certificate": keys.pem(FOREIGN), "key": key_pem(KEY), "chain": keys.pem(FOREIGN_ROOT)}
+    whole = {"certificate": certificate_pem(FOREIGN), "key": key_pem(KEY), "chain": certificate_pem(FOREIGN_ROOT)}
 
     async def test(host: Host) -> None:
         await refused(host.ceremonies.import_authority(ImportAuthority(**{**whole, **fields}), CALL), kind)
@@ -315,11 +316,11 @@ def test_an_intermediate_is_requested_signed_elsewhere_and_installed(tmp_path: P
         (place,) = (host.files.document.parent / "requests").iterdir()
         assert key_files.is_encrypted((place / "key.pem").read_bytes()) == (keyring.passphrase is not None)
         certificate = signed_elsewhere(csr)
-        wanted = InstallIntermediate(certificate=keys.pem(certificate), chain=keys.pem(FOREIGN_ROOT))
+        wanted = InstallIntermediate(certificate=certificate_pem(certificate), chain=certificate_pem(FOREIGN_ROOT))
         await host.ceremonies.install_intermediate(wanted, CALL)
         assert not place.exists()
         issued = await host.authority.issue(asked(CSR), CALL)
-        assert issued.chain == [keys.pem(certificate).decode()]
+        assert issued.chain == [certificate_pem(certificate).decode()]
         detail = await refused(host.ceremonies.install_intermediate(wanted, CALL), "bad-key")
         assert "is not for the key of a request" in detail
 
@@ -376,7 +377,9 @@ def test_an_imported_certificate_of_the_wrong_kind_is_refused(tmp_path: Path) ->
     leaf = authority("Acme Leaf", KEY, issuer=FOREIGN_ROOT, issuer_key=ROOT_KEY, ca=False)
 
     async def test(host: Host) -> None:
-        wanted = ImportAuthority(certificate=keys.pem(leaf), key=key_pem(KEY), chain=keys.pem(FOREIGN_ROOT))
+        wanted = ImportAuthority(
+            certificate=certificate_pem(leaf), key=key_pem(KEY), chain=certificate_pem(FOREIGN_ROOT)
+        )
         assert "not allowed to sign" in await refused(host.ceremonies.import_authority(wanted, CALL), "bad-authority")
 
     on_host(tmp_path, test)

@@ -10,13 +10,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from config.schema import Ca
-from services.ca import ceremony, hierarchy
-from services.ca.ceremony_messages import CeremonyRefused
-from services.ca.creation import create_request, create_root, levels_below
-from services.ca.hierarchy import Hierarchy, Kind, Root, validity_of
+from services.ca.hierarchy import ceremony, hierarchy
+from services.ca.hierarchy.creation import create_request, create_root, levels_below
+from services.ca.hierarchy.hierarchy import Hierarchy, Kind, Root, validity_of
+from services.ca.hierarchy.keyring import Keyring
+from services.ca.hierarchy.messages import CeremonyRefused
 from services.ca.installation import new_hierarchy
-from services.ca.keyring import Keyring
-from services.ca.signing_keys import SigningKey, spki
+from services.ca.keys.signing_keys import SigningKey, spki
 from tests.unit.ca.applicants import rsa_key
 from tests.unit.ca.authorities import NOW, hierarchy_of, means, rotated
 

@@ -4,9 +4,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from services.ca import crl
-from services.ca.crl import MAX_URLS, Entry, Scope, UnreadableCrl
-from services.ca.signing_keys import signing_hash
+from services.ca.keys.signing_keys import signing_hash
+from services.ca.status import crl
+from services.ca.status.crl import MAX_URLS, Entry, Scope, UnreadableCrl
 from tests.unit.ca.authorities import KEY_TYPES, NOW, hierarchy_of
 
 URL = "http://pki.example/crl/0a/3.crl"

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from services.ca import crl_files
-from services.ca.crl_files import CrlFiles
+from services.ca.status import crl_files
+from services.ca.status.crl_files import CrlFiles
 from services.errors import StorageUnavailable
 
 

@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from services.ca import csr
+from services.ca.issuance import csr
 from services.ca.messages import MAX_CSR_BYTES, Refusal, RefusalKind
-from services.ca.names import MAX_NAMES
+from services.ca.policy.names import MAX_NAMES
 from tests.unit.ca.applicants import (
     ECDSA_WITH_SHA1,
     RequestDigest,

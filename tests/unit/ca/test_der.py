@@ -2,8 +2,8 @@
 
 import pytest
 
-from services.ca import der
-from services.ca.der import DerError
+from services import der
+from services.der import DerError
 from tests.unit.ca.broken import good
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from services.ca.expiry import OWN_KINDS, Item, overdue_kinds, radar
-from services.ca.hierarchy import validity_of
-from services.ca.messages import ExpiryState
+from services.ca.hierarchy.hierarchy import validity_of
+from services.ca.inventory.expiry import OWN_KINDS, Item, overdue_kinds, radar
+from services.ca.inventory.messages import ExpiryState
 from tests.unit.ca.authorities import hierarchy_of
 
 DAY = 86_400

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.ca.growth import LEAST_ROWS, Usage, growth
+from services.ca.inventory.growth import LEAST_ROWS, Usage, growth
 
 DAY = 86_400
 TODAY = 20_000

@@ -10,11 +10,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from config.schema import Ca, KeyType
-from services.ca import hierarchy
-from services.ca.creation import Plan, create_intermediate, create_root
-from services.ca.hierarchy import Hierarchy, HierarchyMismatch, Issuer, Root, validity_of, verify
+from services.ca.hierarchy import hierarchy
+from services.ca.hierarchy.creation import Plan, create_intermediate, create_root
+from services.ca.hierarchy.hierarchy import Hierarchy, HierarchyMismatch, Issuer, Root, validity_of, verify
 from services.ca.installation import new_hierarchy
-from services.ca.profile import Validity
+from services.ca.policy.profile import Validity
 from tests.unit.ca.authorities import KEY_TYPES, NOW, hierarchy_of
 
 DAY = 86_400

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from services.ca.hierarchy_document import AuthorityEntry, DocumentDamaged, HierarchyDocument, parsed, written
+from services.ca.hierarchy.document import AuthorityEntry, DocumentDamaged, HierarchyDocument, parsed, written
 
 ROOT = AuthorityEntry(id="0a", role="root", kind="classical", state="active", since=1, key="offline")
 ISSUER = AuthorityEntry(

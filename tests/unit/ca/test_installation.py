@@ -11,8 +11,8 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric import mldsa
 
 from config.schema import Ca, KeyType, Server, Settings
-from services.ca import keys
-from services.ca.hierarchy import Hierarchy
+from services.ca.hierarchy.files import certificate_pem
+from services.ca.hierarchy.hierarchy import Hierarchy
 from services.ca.installation import EMPTY_RECORD_ACCEPTED, RECORD, open_installation, permitted_names
 from services.errors import ConfigurationError
 from tests.unit.ca.authorities import KEY_TYPES, NOW
@@ -57,7 +57,7 @@ def trouble(settings: Settings) -> str:
 def test_the_first_start_creates_and_later_ones_find_it(tmp_path: Path, key_type: KeyType) -> None:
     settings = settings_in(tmp_path, key_type)
     first = start(settings)
-    assert settings.paths.root_certificate.read_bytes() == keys.pem(first.root)
+    assert settings.paths.root_certificate.read_bytes() == certificate_pem(first.root)
     assert stat.S_IMODE(settings.paths.ca_dir.stat().st_mode) == 0o700
     assert start(settings).issuer.certificate == first.issuer.certificate
 
@@ -80,7 +80,7 @@ def test_a_first_start_that_did_not_get_to_the_clients_copy_goes_on(tmp_path: Pa
     first = start(settings)
     settings.paths.root_certificate.unlink()
     start(settings)
-    assert settings.paths.root_certificate.read_bytes() == keys.pem(first.root)
+    assert settings.paths.root_certificate.read_bytes() == certificate_pem(first.root)
 
 
 def test_keys_lost_beside_a_record_are_told_and_not_made_anew(tmp_path: Path) -> None:
@@ -129,8 +129,10 @@ def test_a_post_quantum_hierarchy_is_made_beside_the_other_when_it_is_first_aske
     again = start(settings_in(tmp_path))
     assert again.active("post-quantum").id == second.active("post-quantum").id, "it stays"
     own_copy = with_it.paths.root_certificate.with_name("root-post-quantum.pem")
-    assert own_copy.read_bytes() == keys.pem(second.active_root("post-quantum").certificate)
-    assert with_it.paths.root_certificate.read_bytes() == keys.pem(first.root), "most clients cannot read the other"
+    assert own_copy.read_bytes() == certificate_pem(second.active_root("post-quantum").certificate)
+    assert with_it.paths.root_certificate.read_bytes() == certificate_pem(first.root), (
+        "most clients cannot read the other"
+    )
 
 
 def test_name_constraints_let_the_api_serve_and_restrict_only_the_kinds_that_were_named(tmp_path: Path) -> None:

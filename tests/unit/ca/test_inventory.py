@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from monitoring.metrics import Metrics, operation
-from services.ca import inventory as inventory_module
-from services.ca import retention
-from services.ca.expiry import Item
-from services.ca.inventory import Inventory
-from services.ca.inventory_metrics import FAMILIES, InventoryMetrics
-from services.ca.messages import OWN_API, Expiring, GetExpiry, GetInventory, IssuedDay, Tally
-from services.ca.retention import Retention
+from services.ca.inventory import retention
+from services.ca.inventory import server as inventory_module
+from services.ca.inventory.expiry import Item
+from services.ca.inventory.messages import Expiring, GetExpiry, GetInventory, IssuedDay, Tally
+from services.ca.inventory.metrics import FAMILIES, InventoryMetrics
+from services.ca.inventory.retention import Retention
+from services.ca.inventory.server import Inventory
+from services.ca.messages import OWN_API
 from services.ca.storage import Storage
 from services.errors import StorageUnavailable
 from services.rpc_server import Call
@@ -176,7 +177,7 @@ def test_the_figures_for_monitoring(tmp_path: Path) -> None:
 
 
 def test_a_record_that_fills_the_disk_says_when(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.ca.growth.LEAST_ROWS", 3)
+    monkeypatch.setattr("services.ca.inventory.growth.LEAST_ROWS", 3)
 
     async def test(host: Host) -> None:
         host.disk_free = 0

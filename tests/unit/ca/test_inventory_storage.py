@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from services import database_file
-from services.ca import inventory_storage, storage
-from services.ca.inventory_storage import REVOKED_KEPT_SECONDS, Batch, Ending, InventoryStorage
-from services.ca.listing import query
+from services.ca import storage
+from services.ca.inventory import storage as inventory_storage
+from services.ca.inventory.listing import query
+from services.ca.inventory.storage import REVOKED_KEPT_SECONDS, Batch, Ending, InventoryStorage
 from services.ca.messages import ListCertificates
 from services.ca.storage import MIGRATIONS, Storage
 from tests.unit.ca.records import NOW, issue, opened, reservation, revoke

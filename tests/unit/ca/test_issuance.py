@@ -11,12 +11,12 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 from cryptography.x509.verification import PolicyBuilder, Store
 
 from config.schema import KeyType
-from services.ca import issuance, precertificate, signing
-from services.ca.certification import Certifier
-from services.ca.hierarchy import validity_of
-from services.ca.issuance import Decision, decide
+from services.ca.hierarchy.hierarchy import validity_of
+from services.ca.issuance import issuance, precertificate, signing
+from services.ca.issuance.certification import Certifier
+from services.ca.issuance.issuance import Decision, decide
 from services.ca.messages import OWN_API, Refusal, RefusalKind
-from services.ca.profile import IssuerNotValid, Validity
+from services.ca.policy.profile import IssuerNotValid, Validity
 from services.ca.serials import new_serial, parse_serial, serial_text
 from tests.unit.ca.applicants import ApplicantKey, dns, ip, p256_key, pem, request, rsa_key
 from tests.unit.ca.authorities import KEY_TYPES, NOW, SERIAL, asked, hierarchy_of, issuers, rules

@@ -13,12 +13,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448
 
 from config.schema import Ca, KeyType
-from services.ca import hierarchy, keys
-from services.ca.hierarchy import Hierarchy
+from services.ca.hierarchy import hierarchy
+from services.ca.hierarchy.files import HierarchyFiles, certificate_pem
+from services.ca.hierarchy.hierarchy import Hierarchy
+from services.ca.hierarchy.keyring import Keyring
 from services.ca.installation import new_hierarchy
-from services.ca.keyring import Keyring
-from services.ca.keys import HierarchyFiles
-from services.ca.signing_keys import spki
+from services.ca.keys.signing_keys import spki
 from services.errors import ConfigurationError, StorageUnavailable
 from tests.unit.ca.authorities import KEY_TYPES, NOW, hierarchy_of, rotated
 
@@ -262,7 +262,7 @@ def test_the_clients_copy_of_the_roots_is_made_and_made_again(created: Hierarchy
     made = hierarchy_of()
     for _ in range(2):
         created.publish(made)
-        assert (tmp_path / "root.pem").read_bytes() == keys.pem(made.root)
+        assert (tmp_path / "root.pem").read_bytes() == certificate_pem(made.root)
         assert stat.S_IMODE((tmp_path / "root.pem").stat().st_mode) == 0o644
         created.publish(made)
         (tmp_path / "root.pem").unlink()
@@ -273,11 +273,11 @@ def test_the_clients_copy_holds_every_root_the_active_one_first(created: Hierarc
     created.publish(made)
     later = rotated(made, role="root")
     created.publish(later)
-    assert (tmp_path / "root.pem").read_bytes() == keys.pem(later.root) + keys.pem(made.root)
+    assert (tmp_path / "root.pem").read_bytes() == certificate_pem(later.root) + certificate_pem(made.root)
 
 
 def test_another_root_in_the_clients_place_is_told_and_kept(created: HierarchyFiles, tmp_path: Path) -> None:
-    for content in (b"something else", keys.pem(new_hierarchy(Ca(), NOW).root)):
+    for content in (b"something else", certificate_pem(new_hierarchy(Ca(), NOW).root)):
         (tmp_path / "root.pem").write_bytes(content)
         with pytest.raises(ConfigurationError, match="is not a copy of"):
             created.publish(hierarchy_of())

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from services.ca import der
-from services.ca.findings import RULES, Finding
-from services.ca.lint import Signer, lint_certificate, lint_to_be_signed
-from services.ca.lint_names import EMAIL, URI, is_uri
+from services import der
+from services.ca.lint.findings import RULES, Finding
+from services.ca.lint.lint import Signer, lint_certificate, lint_to_be_signed
+from services.ca.lint.names import EMAIL, URI, is_uri
 from tests.unit.ca.applicants import ApplicantKey, rsa_key
 from tests.unit.ca.authorities import KEY_TYPES, NOW, hierarchy_of
 from tests.unit.ca.broken import Change, Parts, certificate_of, good, to_be_signed

@@ -4,8 +4,8 @@ import base64
 
 import pytest
 
-from services.ca import listing
-from services.ca.listing import MAX_INTEGER, Order, Position, backwards, next_cursor, query
+from services.ca.inventory import listing
+from services.ca.inventory.listing import MAX_INTEGER, Order, Position, backwards, next_cursor, query
 from services.ca.messages import MAX_CURSOR_CHARACTERS, ListCertificates, Refusal
 
 NOW = 1_800_000_000

@@ -7,8 +7,8 @@ from cryptography import x509
 
 from config.profile_schema import NameKind
 from services.ca.messages import Refusal
-from services.ca.name_constraints import NO_CONSTRAINTS, NameConstraints, Subtrees, covered_by_constraints
-from services.ca.names import Name
+from services.ca.policy.name_constraints import NO_CONSTRAINTS, NameConstraints, Subtrees, covered_by_constraints
+from services.ca.policy.names import Name
 
 
 def constraints(permitted: tuple[str, ...] = (), excluded: tuple[str, ...] = ()) -> NameConstraints:

@@ -4,7 +4,7 @@ import pytest
 
 from config.profile_schema import NameKind
 from services.ca.messages import Refusal
-from services.ca.names import MAX_A_LABELS, MAX_NAMES, Name, NamePolicy, validated
+from services.ca.policy.names import MAX_A_LABELS, MAX_NAMES, Name, NamePolicy, validated
 
 ALL_KINDS: tuple[NameKind, ...] = ("dns", "ip", "email", "uri")
 

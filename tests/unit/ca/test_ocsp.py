@@ -8,10 +8,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509 import ocsp as library
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from services.ca import ocsp
-from services.ca.messages import MAX_OCSP_REQUEST_OCTETS
-from services.ca.ocsp import CertId, Responder, Status, Unanswerable
-from services.ca.profile import Validity
+from services.ca.policy.profile import Validity
+from services.ca.status import ocsp
+from services.ca.status.messages import MAX_OCSP_REQUEST_OCTETS
+from services.ca.status.ocsp import CertId, Responder, Status, Unanswerable
 from tests.unit.ca.applicants import p256_key
 from tests.unit.ca.authorities import KEY_TYPES, NOW, hierarchy_of
 from tests.unit.ca.test_revocation import SERIAL, revocable

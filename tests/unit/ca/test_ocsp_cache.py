@@ -2,8 +2,8 @@
 
 import pytest
 
-from services.ca.ocsp import Answer, CertId
-from services.ca.ocsp_cache import AnswerCache
+from services.ca.status.ocsp import Answer, CertId
+from services.ca.status.ocsp_cache import AnswerCache
 
 NOW = 1_000_000
 LIFE = 4000

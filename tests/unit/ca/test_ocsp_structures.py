@@ -4,9 +4,10 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509 import ocsp as library
 
-from services.ca import der, ocsp, ocsp_structures
-from services.ca.der import DerError
-from services.ca.ocsp import MAX_QUESTIONS, CertId, Status, Unanswerable
+from services import der
+from services.ca.status import ocsp, ocsp_structures
+from services.ca.status.ocsp import MAX_QUESTIONS, CertId, Status, Unanswerable
+from services.der import DerError
 from tests.unit.ca.authorities import KEY_TYPES, NOW, hierarchy_of
 from tests.unit.ca.test_ocsp import DIGESTS, responder
 

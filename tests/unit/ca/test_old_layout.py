@@ -7,11 +7,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from services.ca import key_files, keys
-from services.ca.creation import Plan, create_intermediate, create_root
-from services.ca.keyring import Keyring
-from services.ca.keys import HierarchyFiles
-from services.ca.old_layout import take_over
+from services.ca.hierarchy.creation import Plan, create_intermediate, create_root
+from services.ca.hierarchy.files import HierarchyFiles, certificate_pem
+from services.ca.hierarchy.keyring import Keyring
+from services.ca.hierarchy.old_layout import take_over
+from services.ca.keys import key_files
 from services.errors import ConfigurationError
 from tests.unit.ca.authorities import NOW, hierarchy_of
 
@@ -27,7 +27,7 @@ def old_layout(ca_dir: Path) -> tuple[x509.Certificate, x509.Certificate]:
     directory.mkdir(mode=0o700)
     for title, certificate, key in (("root", root, ROOT_KEY), ("intermediate", intermediate, KEY)):
         key_files.write_new(directory / f"{title}.key", key_files.pkcs8(key, None), 0o600)
-        key_files.write_new(directory / f"{title}.pem", keys.pem(certificate), 0o644)
+        key_files.write_new(directory / f"{title}.pem", certificate_pem(certificate), 0o644)
     return root, intermediate
 
 

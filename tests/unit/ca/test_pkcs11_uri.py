@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.ca.pkcs11_uri import BadKeyUri, KeyUri, parsed
+from services.ca.keys.pkcs11_uri import BadKeyUri, KeyUri, parsed
 
 
 def test_what_is_written_is_read() -> None:

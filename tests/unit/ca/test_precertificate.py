@@ -3,8 +3,9 @@
 import pytest
 from cryptography import x509
 
-from services.ca import der, precertificate
-from services.ca.precertificate import (
+from services import der
+from services.ca.issuance import precertificate
+from services.ca.issuance.precertificate import (
     PrecertificateError,
     check_correspondence,
     embedded_scts,

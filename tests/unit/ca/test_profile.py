@@ -5,8 +5,8 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from services.ca.messages import Refusal
-from services.ca.profile import IssuerNotValid, Lifetimes, Validity, decide_validity
-from services.ca.public_keys import type_of
+from services.ca.policy.profile import IssuerNotValid, Lifetimes, Validity, decide_validity
+from services.ca.policy.public_keys import type_of
 from tests.unit.ca.applicants import p256_key, rsa_key
 from tests.unit.ca.authorities import rules
 

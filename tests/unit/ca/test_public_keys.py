@@ -5,9 +5,9 @@ from math import gcd, prod
 import pytest
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 
-from services.ca import public_keys
 from services.ca.messages import Refusal
-from services.ca.public_keys import has_small_order, rsa_weakness
+from services.ca.policy import public_keys
+from services.ca.policy.public_keys import has_small_order, rsa_weakness
 from tests.unit.ca.applicants import rsa_key
 
 P = 2**255 - 19

@@ -7,10 +7,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding
 
-from services.ca import issuance, revocation, signing
-from services.ca.messages import Refusal, RevocationProof, RevocationReason
-from services.ca.revocation import PROOF_SECONDS, Revocable, Revocation
+from services.ca.issuance import issuance, signing
+from services.ca.messages import Refusal, RevocationReason
 from services.ca.serials import serial_text
+from services.ca.status import revocation
+from services.ca.status.messages import RevocationProof
+from services.ca.status.revocation import PROOF_SECONDS, Revocable, Revocation
 from tests.unit.ca.applicants import ApplicantKey, dns, p256_key, pem, request, rsa_key
 from tests.unit.ca.authorities import NOW, asked, hierarchy_of, issuers, rules
 

@@ -8,9 +8,18 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from services.ca import sct
-from services.ca.certification import Certifier
-from services.ca.sct import LogIdentity, Sct, SctError, SctFromTheFuture, check_clock, parse_list, parse_sct, verify
+from services.ca.issuance import sct
+from services.ca.issuance.certification import Certifier
+from services.ca.issuance.sct import (
+    LogIdentity,
+    Sct,
+    SctError,
+    SctFromTheFuture,
+    check_clock,
+    parse_list,
+    parse_sct,
+    verify,
+)
 from services.ct.messages import AcceptRoots, AddChain, SignedCertificateTimestamp
 from tests.rig.fake_log import FakeLog
 from tests.unit.ca.applicants import dns, pem, request

@@ -8,16 +8,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from services.ca import signing
-from services.ca.certification import Logged
-from services.ca.hierarchy import Hierarchy
-from services.ca.messages import (
-    GetCertificate,
-    GetRoots,
-    ListCertificates,
-    Refusal,
-)
-from services.ca.signing_keys import SigningKey
+from services.ca.hierarchy.hierarchy import Hierarchy
+from services.ca.issuance import signing
+from services.ca.issuance.certification import Logged
+from services.ca.keys.signing_keys import SigningKey
+from services.ca.messages import GetCertificate, GetRoots, ListCertificates, Refusal
 from services.errors import (
     ConfigurationError,
     ProbeFailed,

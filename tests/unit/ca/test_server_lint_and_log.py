@@ -14,13 +14,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from monitoring.block import ProbeState
-from services.ca import certification, precertificate, signing
-from services.ca.findings import Finding
-from services.ca.messages import (
-    GetCertificate,
-    ListCertificates,
-    Refusal,
-)
+from services.ca.issuance import certification, precertificate, signing
+from services.ca.lint.findings import Finding
+from services.ca.messages import GetCertificate, ListCertificates, Refusal
 from services.ct.messages import MAX_CERTIFICATE_OCTETS, SignedCertificateTimestamp
 from services.errors import (
     ConfigurationError,

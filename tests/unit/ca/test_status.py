@@ -12,17 +12,18 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.ocsp import OCSPCertStatus, OCSPResponseStatus
 
-from services.ca import crl, der, ocsp, revocation
-from services.ca.messages import (
+from services import der
+from services.ca.messages import Refusal
+from services.ca.serials import serial_text
+from services.ca.status import crl, ocsp, revocation
+from services.ca.status.messages import (
     MAX_CRL_PART_OCTETS,
     CrlDocument,
     GetCrl,
     GetIssuerCertificate,
     OcspQuery,
-    Refusal,
     RevocationProof,
 )
-from services.ca.serials import serial_text
 from services.errors import ProbeFailed, StorageUnavailable
 from tests.unit.ca.applicants import p256_key
 from tests.unit.ca.authorities import NOW, hierarchy_of
@@ -492,7 +493,7 @@ def test_a_large_list_is_given_in_parts_that_belong_together(tmp_path: Path, mon
         crl.read(parts, host.hierarchy.issuer.certificate)
 
     assert MAX_CRL_PART_OCTETS < 1_000_000
-    monkeypatch.setattr("services.ca.status.MAX_CRL_PART_OCTETS", 100)
+    monkeypatch.setattr("services.ca.status.server.MAX_CRL_PART_OCTETS", 100)
     on_status(tmp_path, test)
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from config.schema import Api, Ca, Server, Settings
-from services.ca.status_urls import StatusUrls, partition_in, partition_of, urls_of
+from services.ca.status.urls import StatusUrls, partition_in, partition_of, urls_of
 
 
 def settings(**sections: object) -> Settings:

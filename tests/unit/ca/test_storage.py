@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from services.ca import listing, storage
-from services.ca.certification import Logged, Quarantined
+from services.ca import storage
+from services.ca.inventory import listing
+from services.ca.issuance.certification import Logged, Quarantined
 from services.ca.messages import ListCertificates
 from services.ca.storage import MIGRATIONS, Storage
 from services.database import Database

@@ -7,8 +7,8 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from services.ca.certification import Certifier
-from services.ca.transparency import LogFault, TransparencyLog
+from services.ca.issuance.certification import Certifier
+from services.ca.issuance.transparency import LogFault, TransparencyLog
 from services.ct.messages import SignedCertificateTimestamp
 from services.errors import DeadlineExceeded, Internal, Overloaded, PeerGone, RemoteError, Unavailable
 from tests.rig.fake_log import FakeLog, LogPeer
@@ -165,7 +165,7 @@ def test_a_promise_of_the_future_is_unavailable_and_says_to_set_the_clock() -> N
 
 
 def test_the_authority_goes_on_introducing_itself_until_the_log_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.ca.transparency.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("services.ca.issuance.transparency.RETRY_SECONDS", 0.0)
 
     async def test(side: Side) -> None:
         side.peer.failure = Unavailable("starting")

@@ -170,7 +170,7 @@ def test_with_the_keys_of_strangers_nothing_is_computed(monkeypatch: pytest.Monk
         return honest(below, issuer)
 
     monkeypatch.setattr(chain, "_is_signed", counted)
-    strangers = [certificate(str(n), str(n + 1), extensions=authority()) for n in range(chain.MAX_CHAIN)]
+    strangers = [certificate(str(n), str(n + 1), extensions=authority()) for n in range(MAX_CHAIN)]
     assert refused(strangers)[0] == "unknown-root"
     assert refused([*strangers[:8], certificate("8", "root", signer="8", extensions=authority())])[0] == "unknown-root"
     assert (

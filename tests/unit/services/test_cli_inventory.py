@@ -8,9 +8,7 @@ from click.testing import CliRunner, Result
 from msgspec.structs import replace
 
 from services import cli, cli_inventory
-from services.ca.messages import (
-    Certificate,
-    CertificatePage,
+from services.ca.inventory.messages import (
     Expiring,
     ExpiryItem,
     ExpiryReport,
@@ -19,6 +17,7 @@ from services.ca.messages import (
     RecordSize,
     Tally,
 )
+from services.ca.messages import Certificate, CertificatePage
 from services.cli import _parameters
 from services.cli_duration import seconds_of, shown_span
 

@@ -1,0 +1,1 @@
+"""How a certificate comes about: read, decided, built, logged, signed."""

@@ -1,0 +1,1 @@
+"""Record, log, lists and answers against each other, while the authority runs."""

@@ -1,0 +1,1 @@
+"""Revocation, and what is published of it: lists (CRL) and answers (OCSP)."""
