@@ -12,7 +12,7 @@ from cryptography.x509.oid import NameOID
 
 from services.ct import chain
 from services.ct.chain import AcceptedRoots, ChainPolicy
-from services.ct.messages import EntryType, Refusal, RefusalKind
+from services.ct.messages import MAX_CHAIN, EntryType, Refusal, RefusalKind
 from services.rfc6962 import der, structures
 from services.rfc6962.structures import PrecertEntry, X509Entry
 from tests.unit.ct.chains import (
