@@ -12,7 +12,7 @@ from typing import Any, Final
 from services.ca import following
 from services.ca.finding_register import FindingRegister
 from services.ca.following import Contradicted
-from services.ca.hold import IssuanceHold
+from services.ca.hold import HELD, IssuanceHold
 from services.ca.journal import Comparisons, Journal
 from services.ca.messages import FindingKind
 from services.ca.positions import SeenLog
@@ -66,9 +66,14 @@ class LogFollower:
                 await asyncio.sleep(PAUSE_SECONDS)
         except Contradicted as contradicted:
             if contradicted.finding.kind in STOPPING:
-                self._hold.stop(contradicted.finding.text)
+                self._stop(contradicted.finding.text)
             await self._register.tell([contradicted.finding])
         return ROUND_SECONDS
+
+    def _stop(self, reason: str) -> None:
+        if self._hold.reason is None:
+            self._log.error(HELD, reason=reason)
+        self._hold.stop(reason)
 
     async def _newest(self) -> SeenLog:
         # What was promised before the head is asked for: the log goes on giving places meanwhile.
