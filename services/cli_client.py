@@ -124,8 +124,10 @@ def _refusal_text(status: int, content: bytes) -> str:
     except (msgspec.DecodeError, UnicodeDecodeError):
         return f"the API answers with status {status}"
     field = f" (field: {problem.field})" if problem.field else ""
-    asked = f" [request_id {problem.request_id}]" if problem.request_id and status >= SERVER_ERRORS else ""
-    return f"{problem.title}: {problem.detail}{field}{asked}"
+    if status < SERVER_ERRORS:
+        return f"{problem.title}: {problem.detail}{field}"
+    asked = f" [request_id {problem.request_id}]" if problem.request_id else ""
+    return f"{problem.title}: {problem.detail}{field}{asked}. `trustchain health` says what is wrong"
 
 
 def _trusting_only(settings: Settings) -> ssl.SSLContext:

@@ -216,7 +216,12 @@ def test_a_log_that_was_put_back_stops_issuing_until_the_operator_accepts_it(
 
     shutil.rmtree(tree.data_dir / "ct")
     shutil.copytree(tmp_path / "ct", tree.data_dir / "ct")
-    tree.start_healthy()
+    tree.start()
+    tree.wait_health(
+        lambda status, health: status == 503 and any("nothing is issued" in issue for issue in health["issues"]),
+        "/health says that nothing is issued, and what to do",
+        30,
+    )
     assert tree.issue(signing_request("refused.example.test")).status == 503
     told = tree.run("findings", check=False)
     assert told.returncode == 1

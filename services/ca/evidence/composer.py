@@ -3,8 +3,8 @@
 Rules:
 - The tree head comes first, as a checkpoint; the proof is asked for in exactly that tree. A log that grows in between
   changes nothing: proofs in an older tree can always be had.
-- What cannot be proven now (the log is down, the issuer's certificate has expired) is Unavailable: evidence with a hole
-  would prove nothing.
+- What cannot be proven now (the log is down or another one, the issuer's certificate has expired) is Unavailable:
+  evidence with a hole would prove nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from services.ca.status import ocsp
 from services.ca.status.messages import OcspAnswer, OcspQuery
 from services.ca.storage import Issued, Storage
 from services.ct.messages import Checkpoint, EntryAndProof, GetCheckpoint, GetEntryAndProof
-from services.errors import Internal, Refused, RemoteError, Unavailable
+from services.errors import Refused, RemoteError, Unavailable
 from services.rfc6962 import note, structures
 from services.rfc6962.note import NoteError
 from services.rfc6962.structures import StructureError
@@ -108,9 +108,9 @@ class EvidenceComposer:
         try:
             return await self._proven(issued.logged.sct, index, call.trace)
         except Refused as refused:
-            raise Internal(f"the log does not have entry {index}: {refused}; run `trustchain audit`") from refused
+            raise Unavailable(f"the log does not have entry {index}: {refused}; run `trustchain audit`") from refused
         except (NoteError, StructureError) as error:
-            raise Internal(f"the log's answer cannot be read: {error}") from error
+            raise Unavailable(f"the log's answer proves nothing: {error}; run `trustchain audit`") from error
 
     async def _proven(self, sct: bytes, index: int, trace: str) -> LoggedEvidence:
         served = await self._called("checkpoint", GetCheckpoint(), Checkpoint, trace)

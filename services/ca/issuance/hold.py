@@ -5,6 +5,7 @@ Rules:
 - `promised` is the highest place that the log has given, -1 at first. The head over a place is durable before it is
   given, so that a smaller head later means that the log was put back.
 - Once it contradicts nothing is issued until it continues what was seen again, or the operator accepts it as it is.
+- Who cannot issue is not well, and says so with every probe: what to do is in that note, which has room for 160 octets.
 """
 
 from __future__ import annotations
@@ -15,6 +16,11 @@ from typing import Final
 from services.errors import Unavailable
 
 PATIENCE_SECONDS: Final = 2.0
+HELD: Final = (
+    "nothing is issued: the log is not what was seen of it (`trustchain findings`); put it back, "
+    "or accept it: file ca/accept-log, restart ca"
+)
+"""The state and the ways out of it, for /health: not longer than the note of a probe."""
 
 
 class IssuanceHold:

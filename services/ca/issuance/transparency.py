@@ -19,10 +19,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 from services.ca.issuance import sct
-from services.ca.issuance.hold import IssuanceHold
+from services.ca.issuance.hold import HELD, IssuanceHold
 from services.ca.issuance.sct import LogIdentity, SctError, SctFromTheFuture
 from services.ct.messages import AcceptRoots, AddChain, GetLog, LogDescription, Roots, SignedCertificateTimestamp
-from services.errors import Refused, RemoteError, Unavailable
+from services.errors import ProbeFailed, Refused, RemoteError, Unavailable
 
 ADD_SECONDS: Final = 5.0
 INTRODUCTION_SECONDS: Final = 2.0
@@ -123,8 +123,10 @@ class TransparencyLog:
         return reply
 
     async def probe(self) -> None:
-        """Whether the log answers in time. Raises RemoteError."""
+        """Whether the log answers in time, and may be added to. Raises RemoteError and ProbeFailed."""
         await self._peer.call("log", GetLog(), LogDescription, timeout=self._probe_seconds, idempotent=True)
+        if self._hold is not None and self._hold.reason is not None:
+            raise ProbeFailed("dependency", HELD)
 
     async def _asked_to_add(self, request: AddChain, trace: str) -> SignedCertificateTimestamp:
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-from services.ca.issuance.hold import IssuanceHold
+from services.ca.issuance.hold import HELD, IssuanceHold
 from services.ca.reconciliation import following
 from services.ca.reconciliation.finding_register import FindingRegister
 from services.ca.reconciliation.following import Contradicted
@@ -72,9 +72,14 @@ class LogFollower:
                 await asyncio.sleep(PAUSE_SECONDS)
         except Contradicted as contradicted:
             if contradicted.finding.kind in STOPPING:
-                self._hold.stop(contradicted.finding.text)
+                self._stop(contradicted.finding.text)
             await self._register.tell([contradicted.finding])
         return ROUND_SECONDS
+
+    def _stop(self, reason: str) -> None:
+        if self._hold.reason is None:
+            self._log.error(HELD, reason=reason)
+        self._hold.stop(reason)
 
     async def _newest(self) -> SeenLog:
         # What was promised before the head is asked for: the log goes on giving places meanwhile.

@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from cryptography import x509
@@ -219,7 +220,7 @@ class CertificateStatusService:
         """The answer to a call that is sent again because its first answer was lost. Raises Refusal for all others."""
         if not trace or trace != counts.trace:
             raise Refusal(
-                "already-revoked", "serial", f"it was revoked at {counts.revoked_at} with the reason {counts.reason}"
+                "already-revoked", "serial", f"it was revoked at {_date(counts.revoked_at)}, reason: {counts.reason}"
             )
         return Revoked(serial=counts.serial, revoked_at=counts.revoked_at, reason=counts.reason, crl_number=None)
 
@@ -329,3 +330,7 @@ class CertificateStatusService:
 
 def _failure(kind: Failure) -> Answer:
     return Answer(ocsp.failure(kind), 0, 0, 0)
+
+
+def _date(unix_seconds: int) -> str:
+    return datetime.fromtimestamp(unix_seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from services.ca.issuance.hold import IssuanceHold
+from services.ca.issuance.hold import HELD, IssuanceHold
 from services.ct.signing import LogSigner
 from services.errors import PeerGone, Unavailable
 from tests.unit.audit.journal import JournalPeer
@@ -114,6 +114,8 @@ def test_a_log_without_a_place_that_it_gave_stops_issuing_though_its_head_was_ne
             await host.follower.follow()
             assert await host.kinds() == ["log_shrank"]
             assert host.hold.reason is not None
+            await host.follower.follow()
+            assert [event for event, _ in host.log.events].count(HELD) == 1, "told, and not each second"
 
     run(work)
 

@@ -7,10 +7,12 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from monitoring.layout import NOTE_BYTES
 from services.ca.issuance.certification import Certifier
+from services.ca.issuance.hold import IssuanceHold
 from services.ca.issuance.transparency import LogFault, TransparencyLog
 from services.ct.messages import SignedCertificateTimestamp
-from services.errors import DeadlineExceeded, Internal, Overloaded, PeerGone, RemoteError, Unavailable
+from services.errors import DeadlineExceeded, Internal, Overloaded, PeerGone, ProbeFailed, RemoteError, Unavailable
 from tests.rig.fake_log import FakeLog, LogPeer
 from tests.unit.ca.applicants import dns, pem, request
 from tests.unit.ca.authorities import NOW, SILENT, decided, hierarchy_of
@@ -104,6 +106,22 @@ def test_a_new_root_is_told_before_anything_else_is_logged() -> None:
         assert len(side.fake.roots) == 2
         await side.add()
         assert side.peer.calls == ["accept_roots", "log", "add", "accept_roots", "log", "add"]
+
+    on_side(test)
+
+
+def test_an_authority_that_must_not_issue_is_not_well_and_says_what_to_do() -> None:
+    async def test(side: Side) -> None:
+        hold = IssuanceHold()
+        log = TransparencyLog(side.peer, SILENT, lambda: side.now, 1.0, hold)
+        await log.probe()
+        hold.stop("it has another key")
+        with pytest.raises(ProbeFailed, match="accept-log") as failed:
+            await log.probe()
+        assert failed.value.cause == "dependency", "no new process would cure it"
+        assert len(failed.value.text.encode()) <= NOTE_BYTES, "all of it is shown"
+        hold.release()
+        await log.probe()
 
     on_side(test)
 
