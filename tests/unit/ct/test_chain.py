@@ -12,7 +12,7 @@ from cryptography.x509.oid import NameOID
 
 from services.ct import chain
 from services.ct.chain import AcceptedRoots, ChainPolicy
-from services.ct.messages import EntryType, Refusal, RefusalKind
+from services.ct.messages import MAX_CHAIN, EntryType, Refusal, RefusalKind
 from services.rfc6962 import der, structures
 from services.rfc6962.structures import PrecertEntry, X509Entry
 from tests.unit.ct.chains import (
@@ -170,7 +170,7 @@ def test_with_the_keys_of_strangers_nothing_is_computed(monkeypatch: pytest.Monk
         return honest(below, issuer)
 
     monkeypatch.setattr(chain, "_is_signed", counted)
-    strangers = [certificate(str(n), str(n + 1), extensions=authority()) for n in range(chain.MAX_CHAIN)]
+    strangers = [certificate(str(n), str(n + 1), extensions=authority()) for n in range(MAX_CHAIN)]
     assert refused(strangers)[0] == "unknown-root"
     assert refused([*strangers[:8], certificate("8", "root", signer="8", extensions=authority())])[0] == "unknown-root"
     assert (
