@@ -14,7 +14,14 @@ from services.audit.verification import passed, verify
 from services.ca.evidence import evidence
 from services.ca.evidence.evidence import EvidenceError
 from services.ca.evidence.messages import Evidence
-from services.ca.reconciliation.certified import Unreadable, serial_of_tbs, timestamps_of
+from services.ca.reconciliation.certified import (
+    Unreadable,
+    difference,
+    load,
+    of_contents,
+    serial_of_tbs,
+    timestamps_of,
+)
 from tests.unit.audit.journal import Journal, anchors, issuer
 from tests.unit.ca.authorities import NOW
 
@@ -75,3 +82,14 @@ def test_timestamps_and_serial_numbers_are_read_or_refused(octets: bytes) -> Non
         assert timestamps_of(octets)
     with contextlib.suppress(Unreadable):
         assert serial_of_tbs(octets) >= 0
+
+
+@given(st.integers(0, 2000), st.binary(max_size=4))
+def test_contents_without_a_signature_are_compared_or_refused(place: int, octets: bytes) -> None:
+    row = Journal().issue()
+    assert row.certificate is not None
+    contents = load(row.certificate).tbs_certificate_bytes
+    assert not difference(of_contents(contents), row)
+    place %= len(contents)
+    with contextlib.suppress(Unreadable):
+        difference(of_contents(contents[:place] + octets + contents[place + len(octets) :]), row)

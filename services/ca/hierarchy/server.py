@@ -174,7 +174,9 @@ class Ceremonies:
                 "key-elsewhere", "id", f"the key of the root {root.id} is in a token: see to it there"
             )
         exported = _opened(request.exported, "exported")
-        if request.exported.passphrase is None or spki(exported.public_key()) != spki(root.certificate.public_key()):
+        # A passphrase may come along with a key that is not encrypted, and opens nothing then.
+        encrypted = key_files.is_encrypted(request.exported.pem)
+        if not encrypted or spki(exported.public_key()) != spki(root.certificate.public_key()):
             raise CeremonyRefused(
                 "not-exported", "exported", f"it is not an encrypted copy of the key of the root {root.id}"
             )

@@ -22,6 +22,8 @@ from services.rfc6962.der import DerError
 _VERSION: Final = 0xA0
 _INTEGER: Final = 0x02
 _UTC_TIME: Final = 0x17
+_ALGORITHM_AT: Final = 1
+_NO_SIGNATURE: Final = b"\x03\x01\x00"
 _VALIDITY_AT: Final = 3  # among the fields of a to-be-signed certificate after the version
 _MAX_SERIAL_OCTETS: Final = 20
 _MAX_TIMESTAMPS: Final = 64
@@ -74,6 +76,16 @@ def load(encoded: bytes) -> x509.Certificate:
             return x509.load_der_x509_certificate(encoded)
     except UNREADABLE as error:
         raise Unreadable(f"no certificate: {str(error)[:200]}") from error
+
+
+def of_contents(tbs_certificate: bytes) -> x509.Certificate:
+    """A certificate with this to-be-signed part and no signature, to be read only: nobody has to have signed it."""
+    try:
+        fields = tlv.children(tlv.whole(tbs_certificate, tlv.SEQUENCE))
+        algorithm = fields[_ALGORITHM_AT + 1] if fields[0].tag == _VERSION else fields[_ALGORITHM_AT]
+    except (DerError, IndexError) as error:
+        raise Unreadable(f"no to-be-signed certificate: {error}") from error
+    return load(tlv.encode(tlv.SEQUENCE, tbs_certificate + algorithm.encoded + _NO_SIGNATURE))
 
 
 def serial_of(certificate: x509.Certificate) -> str:

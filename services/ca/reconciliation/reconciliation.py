@@ -10,6 +10,7 @@ Rules:
 - The log is asked by many: entries of other authorities are none of our business, and our final certificates may be
   logged again by whoever has them. Anybody can also write an ECDSA signature in its other form, which verifies as well:
   two certificates with the same contents are one, whatever the octets of their signatures.
+- A serial number that was reserved is no licence: what is in the log under it has to be what it was reserved for.
 - Signatures are verified when `thorough`. Without it, what an authority signed and checked a moment ago is compared by
   its octets alone.
 """
@@ -293,11 +294,23 @@ def _differs(row: RecordRow, entry: LoggedEntry, why: str) -> Finding:
 
 def _unfinished_logged(row: RecordRow, entry: LoggedEntry) -> Iterator[Observation]:
     text = f"entry {entry.index} has its precertificate; it is on record as {row.state}, and no certificate was stored"
+    seen = digests(precertificate=row.precertificate, logged=entry.pre_certificate)
     if row.precertificate is not None and entry.pre_certificate not in {None, row.precertificate}:
-        seen = digests(precertificate=row.precertificate, logged=entry.pre_certificate)
         yield Finding("serial_twice", of_serial(row.serial), f"{text}; the one on record is another", seen)
+    elif trouble := _not_as_reserved(row, entry):
+        yield Finding("serial_twice", of_serial(row.serial), f"{text}; not what it was reserved for: {trouble}", seen)
     else:
         yield Note("unfinished_logged", of_serial(row.serial), text)
+
+
+def _not_as_reserved(row: RecordRow, entry: LoggedEntry) -> str:
+    """In what an entry is not what was to be signed under this serial number; empty when they agree."""
+    if not isinstance(entry.entry, PrecertEntry):
+        return "it is no precertificate"
+    try:
+        return certified.difference(certified.of_contents(entry.entry.tbs_certificate), row)[:400]
+    except Unreadable as error:
+        return f"its contents cannot be read: {error}"[:400]
 
 
 def _contents_of(certificate: bytes) -> bytes | None:

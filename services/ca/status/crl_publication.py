@@ -231,9 +231,11 @@ class CrlPublication:
 
     async def _signed(self, key: ListKey) -> Published:
         signing, before, now = self._signings[key[0]], self._published.get(key), self._now()
-        contents = await self._storage.contents(key, 0 if before is None else before.this_update)
-        urls = () if signing.urls is None else crl.merged_urls(signing.urls.crl(*key), before.urls if before else ())
         this_update = now - self._backdate
+        # A list before that is later than this one was signed while the clock was ahead: nothing has expired since.
+        since = 0 if before is None else min(before.this_update, this_update)
+        contents = await self._storage.contents(key, since)
+        urls = () if signing.urls is None else crl.merged_urls(signing.urls.crl(*key), before.urls if before else ())
         unsigned = Published(
             der=b"",
             number=crl.next_number([self._numbers.get(key, 0)], now),

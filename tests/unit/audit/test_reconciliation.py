@@ -216,6 +216,27 @@ def test_a_reserved_row_whose_precertificate_is_logged_is_what_a_crash_leaves(jo
     assert all(isinstance(one, Note) for one in found)
 
 
+@pytest.mark.parametrize("knows_its_place", [True, False])
+def test_a_reserved_row_covers_no_other_contents_than_it_was_reserved_for(
+    journal: Journal, knows_its_place: bool
+) -> None:
+    """Whoever has stolen a key would sign under serial numbers that crashes left behind."""
+    reserved = replace(
+        journal.rows[2],
+        state="reserved",
+        names=("what.was.asked.for.example.test",),
+        certificate=None,
+        precertificate=None,
+        sct=None,
+        leaf_index=2 if knows_its_place else None,
+        issued_at=None,
+    )
+    journal.rows[2] = reserved
+    (found,) = (one for one in compared(journal) if isinstance(one, Finding))
+    assert (found.kind, found.subject) == ("serial_twice", f"serial {reserved.serial}")
+    assert "what.was.asked.for" in found.text
+
+
 def test_a_reserved_row_that_knows_its_place_is_what_a_crash_leaves_too(journal: Journal) -> None:
     journal.rows[2] = replace(journal.rows[2], state="reserved", certificate=None, issued_at=None)
     assert kinds(compared(journal)) == ["unfinished_logged"]

@@ -244,6 +244,8 @@ def test_a_root_key_is_exported_encrypted_and_removed_when_its_copy_was_shown(tm
         await refused(call.remove_root_key(RemoveRootKey(exported=key_pem(KEY, PASSPHRASE)), CALL), "not-exported")
         assert isinstance(root.private_key, ec.EllipticCurvePrivateKey)
         await refused(call.remove_root_key(RemoveRootKey(exported=key_pem(root.private_key)), CALL), "not-exported")
+        plain = PrivateKeyPem(pem=key_pem(root.private_key).pem, passphrase=PASSPHRASE)
+        await refused(call.remove_root_key(RemoveRootKey(exported=plain), CALL), "not-exported")
 
         copy = PrivateKeyPem(pem=content, passphrase=PASSPHRASE)
         for _ in range(2):

@@ -372,6 +372,21 @@ def test_an_expired_certificate_leaves_the_list_only_after_it_was_on_one_that_is
     on_status(tmp_path, test)
 
 
+def test_a_clock_that_was_ahead_for_a_while_takes_no_valid_certificate_off_the_list(tmp_path: Path) -> None:
+    async def test(host: StatusHost) -> None:
+        serials = [await host.issue(not_after=NOW + 10 * FULL_DAY) for _ in range(2)]
+        await host.revoke(serials[0])
+        for _ in range(2):
+            host.now += 30 * FULL_DAY
+            await host.service._renew_lists({})
+        host.now = NOW + 3600
+        revoked = await host.revoke(serials[1])
+        assert revoked.crl_number is not None
+        assert host.listed() == set(serials)
+
+    on_status(tmp_path, test, crl_partitions=1)
+
+
 def test_lists_and_revocations_are_there_after_a_restart_and_nothing_is_signed_anew(tmp_path: Path) -> None:
     async def first(host: StatusHost) -> None:
         serials.append(await host.issue())
