@@ -65,9 +65,8 @@ def to_be_signed(builder: x509.CertificateBuilder, private_key: SigningKey) -> b
 def certificate(tbs: bytes, private_key: SigningKey) -> bytes:
     """The certificate (DER) of a TBSCertificate. Raises InvalidSignature when the signature is none."""
     signature = _signature(tbs, private_key)
-    (whole,) = der.elements(tbs, 0, len(tbs))
     # version, serialNumber, signature: the algorithm stands in both places (RFC 5280, section 4.1.1.2).
-    algorithm = der.elements(tbs, whole.content, whole.end)[2].octets
+    algorithm = der.members(der.whole(tbs, der.SEQUENCE))[2].octets
     return der.encode(der.SEQUENCE, tbs + algorithm + der.encode(der.BIT_STRING, b"\0" + signature))
 
 

@@ -15,13 +15,11 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
+from services import der as tlv
 from services.ca.serials import serial_text
-from services.rfc6962 import der as tlv
-from services.rfc6962.der import DerError
+from services.der import DerError
 
 _VERSION: Final = 0xA0
-_INTEGER: Final = 0x02
-_UTC_TIME: Final = 0x17
 _VALIDITY_AT: Final = 3  # among the fields of a to-be-signed certificate after the version
 _MAX_SERIAL_OCTETS: Final = 20
 _MAX_TIMESTAMPS: Final = 64
@@ -97,7 +95,7 @@ def timestamps(certificate: x509.Certificate) -> list[bytes]:
     try:
         found = certificate.extensions
         extension = found.get_extension_for_class(x509.PrecertificateSignedCertificateTimestamps).value
-        return timestamps_of(tlv.whole(extension.public_bytes(), tlv.OCTET_STRING).content)
+        return timestamps_of(tlv.whole(extension.public_bytes(), tlv.OCTET_STRING).value)
     except UNREADABLE as error:
         raise Unreadable(f"no list of timestamps: {error}") from error
 
@@ -122,13 +120,13 @@ def timestamps_of(listed: bytes) -> list[bytes]:
 def serial_of_tbs(tbs_certificate: bytes) -> int:
     """The serial number in a to-be-signed part (RFC 5280, section 4.1)."""
     try:
-        fields = tlv.children(tlv.whole(tbs_certificate, tlv.SEQUENCE))
+        fields = tlv.members(tlv.whole(tbs_certificate, tlv.SEQUENCE))
     except DerError as error:
         raise Unreadable(f"no to-be-signed certificate: {error}") from error
     numbered = fields[1:] if fields and fields[0].tag == _VERSION else fields
-    if not numbered or numbered[0].tag != _INTEGER or not 1 <= len(numbered[0].content) <= _MAX_SERIAL_OCTETS + 1:
+    if not numbered or numbered[0].tag != tlv.INTEGER or not 1 <= len(numbered[0].value) <= _MAX_SERIAL_OCTETS + 1:
         raise Unreadable("no serial number in the to-be-signed certificate")
-    serial = int.from_bytes(numbered[0].content, "big", signed=True)
+    serial = int.from_bytes(numbered[0].value, "big", signed=True)
     if serial < 0 or serial.bit_length() > 8 * _MAX_SERIAL_OCTETS:
         raise Unreadable("a serial number that none can be")
     return serial
@@ -140,11 +138,11 @@ def ends_before(tbs_certificate: bytes, second: int) -> bool:
     Not for what cannot be read: nobody is excused by that.
     """
     try:
-        fields = tlv.children(tlv.whole(tbs_certificate, tlv.SEQUENCE))
+        fields = tlv.members(tlv.whole(tbs_certificate, tlv.SEQUENCE))
         validity = fields[_VALIDITY_AT + 1] if fields[0].tag == _VERSION else fields[_VALIDITY_AT]
-        _, last = tlv.children(validity)
-        text = last.content.decode("ascii")
-        if last.tag == _UTC_TIME:
+        _, last = tlv.members(validity)
+        text = last.value.decode("ascii")
+        if last.tag == tlv.UTC_TIME:
             text = f"{'19' if text[:2] >= '50' else '20'}{text}"
         return datetime.fromisoformat(f"{text[:8]}T{text[8:]}").timestamp() < second
     except (DerError, ValueError, IndexError):
