@@ -16,8 +16,9 @@ from typing import Final
 from cryptography import x509
 
 from services import der
-from services.ca.issuance import sct
 from services.der import DerError, Element
+from services.rfc6962 import structures
+from services.rfc6962.structures import StructureError
 
 POISON: Final = x509.PrecertPoison()
 
@@ -51,8 +52,8 @@ def with_scts(to_be_signed: bytes, scts: Sequence[bytes]) -> bytes:
     """The certificate to be signed that follows from a precertificate and timestamps. Raises PrecertificateError."""
     tbs = _ToBeSigned(to_be_signed)
     try:
-        value = der.encode(der.OCTET_STRING, der.encode(der.OCTET_STRING, sct.encode_list(scts)))
-    except sct.SctError as error:
+        value = der.encode(der.OCTET_STRING, der.encode(der.OCTET_STRING, structures.sct_list(scts)))
+    except StructureError as error:
         raise PrecertificateError(str(error)) from error
     return tbs.replaced(tbs.only(_POISON, "poison"), der.encode(der.SEQUENCE, _SCT_LIST + value))
 
@@ -126,7 +127,7 @@ def _timestamps(extension: Element) -> tuple[bytes, ...]:
         _, value = der.members(extension)
         (inner,) = der.members(value)
         if (value.tag, inner.tag) == (der.OCTET_STRING, der.OCTET_STRING):
-            return sct.parse_list(inner.value)
+            return structures.parse_sct_list(inner.value)
     except ValueError as error:
         raise PrecertificateError(f"a list of timestamps that is none: {error}") from error
     raise PrecertificateError("a list of timestamps that is critical, or no list")

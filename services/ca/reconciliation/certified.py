@@ -18,11 +18,11 @@ from cryptography.hazmat.primitives import serialization
 from services import der as tlv
 from services.ca.serials import serial_text
 from services.der import DerError
+from services.rfc6962 import structures
 
 _VERSION: Final = 0xA0
 _VALIDITY_AT: Final = 3  # among the fields of a to-be-signed certificate after the version
 _MAX_SERIAL_OCTETS: Final = 20
-_MAX_TIMESTAMPS: Final = 64
 
 # With these the library refuses octets that are no certificate, or that miss what is looked for.
 UNREADABLE: Final = (
@@ -90,31 +90,14 @@ def without_timestamps(certificate: x509.Certificate) -> bytes:
         raise Unreadable(f"no certificate with a list of timestamps: {error}") from error
 
 
-def timestamps(certificate: x509.Certificate) -> list[bytes]:
+def timestamps(certificate: x509.Certificate) -> tuple[bytes, ...]:
     """The SignedCertificateTimestamp structures that a certificate embeds (RFC 6962, section 3.3)."""
     try:
         found = certificate.extensions
         extension = found.get_extension_for_class(x509.PrecertificateSignedCertificateTimestamps).value
-        return timestamps_of(tlv.whole(extension.public_bytes(), tlv.OCTET_STRING).value)
+        return structures.parse_sct_list(tlv.whole(extension.public_bytes(), tlv.OCTET_STRING).value)
     except UNREADABLE as error:
         raise Unreadable(f"no list of timestamps: {error}") from error
-
-
-def timestamps_of(listed: bytes) -> list[bytes]:
-    """The structures in a SignedCertificateTimestampList, which is not empty."""
-    if len(listed) < 2 or int.from_bytes(listed[:2], "big") != len(listed) - 2:
-        raise Unreadable("a list of timestamps whose length is not its own")
-    found: list[bytes] = []
-    at = 2
-    while at < len(listed):
-        end = at + 2 + int.from_bytes(listed[at : at + 2], "big")
-        if end > len(listed) or end <= at + 2 or len(found) == _MAX_TIMESTAMPS:
-            raise Unreadable("a list of timestamps that is cut off, too long, or has an empty one")
-        found.append(listed[at + 2 : end])
-        at = end
-    if not found:
-        raise Unreadable("an empty list of timestamps")
-    return found
 
 
 def serial_of_tbs(tbs_certificate: bytes) -> int:
