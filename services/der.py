@@ -5,6 +5,8 @@ Rules:
   padded integers, booleans other than 00 and FF, unused bits that are set, sets out of order, trailing octets.
 - Nothing is copied: an element is a pair of positions in the octets that it was read from. Depth and size are bounded.
 - Tags have one octet: certificates need no others.
+- `parse` looks into everything. What others made and is to stay as it came, octet for octet, is only taken apart, one
+  level at a time: `whole` and `members`.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ SEQUENCE: Final = 0x30
 SET: Final = 0x31
 
 _CONSTRUCTED: Final = 0x20
+_LONG_TAG: Final = 0x1F
 _UNIVERSAL_PRIMITIVE: Final = frozenset(
     {BOOLEAN, INTEGER, BIT_STRING, OCTET_STRING, NULL, OBJECT_IDENTIFIER, 0x0A, UTF8_STRING}
     | {0x12, PRINTABLE_STRING, 0x14, IA5_STRING, UTC_TIME, GENERALIZED_TIME, 0x1A, 0x1C, 0x1E}
@@ -40,7 +43,10 @@ class DerError(ValueError):
 
 
 class Element:
-    """One element: its tag, where it begins, where its content begins and ends, and what a constructed one holds."""
+    """One element: its tag, where it begins, where its content begins and ends.
+
+    `children` is what a constructed one holds, if it was read by `parse`.
+    """
 
     __slots__ = ("begin", "children", "content", "data", "end", "tag")
 
@@ -73,6 +79,27 @@ def parse(data: bytes) -> Element:
     return element
 
 
+def whole(data: bytes, tag: int) -> Element:
+    """The one element that `data` is, without a look inside. Raises DerError for another tag too."""
+    content, end = _extent(data, 0, len(data))
+    if end != len(data):
+        raise DerError(f"{len(data) - end} octets behind the end")
+    if data[0] != tag:
+        raise DerError(f"the tag {data[0]:02x}, where {tag:02x} has to be")
+    return Element(data, tag, 0, content, end)
+
+
+def members(element: Element) -> list[Element]:
+    """The elements that `element` holds, without a look inside. Raises DerError."""
+    found: list[Element] = []
+    data, begin, limit = element.data, element.content, element.end
+    while begin < limit:
+        content, end = _extent(data, begin, limit)
+        found.append(Element(data, data[begin], begin, content, end))
+        begin = end
+    return found
+
+
 def encode(tag: int, content: bytes) -> bytes:
     """An element with this tag and content."""
     length = len(content)
@@ -82,21 +109,13 @@ def encode(tag: int, content: bytes) -> bytes:
     return bytes((tag, 0x80 | len(octets))) + octets + content
 
 
-def elements(data: bytes, begin: int, end: int) -> list[Element]:
-    """The elements that lie between two positions, one behind the other, without a look inside. Raises DerError."""
-    found: list[Element] = []
-    while begin < end:
-        content, limit = _extent(data, begin, end)
-        found.append(Element(data, data[begin], begin, content, limit))
-        begin = limit
-    return found
-
-
 def _extent(data: bytes, begin: int, limit: int) -> tuple[int, int]:
     """Where the content of the element at `begin` begins and ends."""
     content = begin + 2
     if content > limit:
         raise DerError(f"an element that is cut off at {begin}")
+    if data[begin] & _LONG_TAG == _LONG_TAG:
+        raise DerError(f"a long tag at {begin}")
     length = data[begin + 1]
     if length >= 0x80:
         content, length = _long_length(data, begin, limit)
@@ -114,7 +133,7 @@ def _read(data: bytes, begin: int, limit: int, depth: int) -> Element:
         _read_children(element, depth)
     elif tag in _CHECKS:
         _CHECKS[tag](data, content, end)
-    elif tag & 0x1F == 0x1F or (tag < 0x40 and tag not in _UNIVERSAL_PRIMITIVE):
+    elif tag < 0x40 and tag not in _UNIVERSAL_PRIMITIVE:
         raise DerError(f"the tag {tag:02x} at {begin}")
     return element
 
@@ -134,8 +153,8 @@ def _read_children(element: Element, depth: int) -> None:
     tag, end = element.tag, element.end
     if tag < 0x40 and tag not in {SEQUENCE, SET}:
         raise DerError(f"the tag {tag:02x} at {element.begin}")
-    if depth >= MAX_DEPTH or tag & 0x1F == 0x1F:
-        raise DerError(f"more than {MAX_DEPTH} levels or a long tag at {element.begin}")
+    if depth >= MAX_DEPTH:
+        raise DerError(f"more than {MAX_DEPTH} levels at {element.begin}")
     data, position, children = element.data, element.content, element.children
     while position < end:
         child = _read(data, position, end, depth + 1)

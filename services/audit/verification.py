@@ -134,7 +134,7 @@ class _Verification:
         raise _Failed("the certificate embeds a timestamp, and the evidence does not show it in the log")
 
     def _timestamp(self, logged: LoggedEvidence) -> str:
-        if certified.timestamps(self._leaf) != logged.scts:
+        if certified.timestamps(self._leaf) != tuple(logged.scts):
             raise _Failed("the timestamps of the evidence are not those that the certificate embeds")
         sct = self._sct(logged)
         self._log(logged).verify_sct(sct, self._entry())

@@ -28,9 +28,10 @@ from typing import Final
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
+from services import der
 from services.ct.messages import MAX_CERTIFICATE_OCTETS, MAX_CHAIN, EntryType, Refusal
-from services.rfc6962 import der, structures
-from services.rfc6962.der import DerError, Element
+from services.der import DerError, Element
+from services.rfc6962 import structures
 from services.rfc6962.structures import PrecertEntry, SignedEntry, X509Entry
 
 POISON: Final = x509.ObjectIdentifier("1.3.6.1.4.1.11129.2.4.3")
@@ -191,7 +192,7 @@ class _Tbs:
             fields = _fields(certificate)
             extensions: list[Element] = []
             if fields[-1].tag == _EXTENSIONS:
-                extensions = der.children(der.whole(fields.pop().content, der.SEQUENCE))
+                extensions = der.members(der.whole(fields.pop().value, der.SEQUENCE))
             return cls(tuple(fields), tuple(extensions))
         except DerError as error:
             raise Refusal("malformed", "chain", f"a certificate is not DER: {error}") from error
@@ -206,39 +207,39 @@ class _Tbs:
 
     @property
     def public_key(self) -> bytes:
-        return self.fields[self._first + _KEY_AT].encoded
+        return self.fields[self._first + _KEY_AT].octets
 
     def named(self, oid: bytes) -> list[Element]:
-        return [each for each in self.extensions if each.content.startswith(oid)]
+        return [each for each in self.extensions if each.value.startswith(oid)]
 
     def encoded(self) -> bytes:
-        fields = b"".join(field.encoded for field in self.fields)
+        fields = b"".join(field.octets for field in self.fields)
         if self.extensions:
-            listed = der.encode(der.SEQUENCE, b"".join(each.encoded for each in self.extensions))
+            listed = der.encode(der.SEQUENCE, b"".join(each.octets for each in self.extensions))
             fields += der.encode(_EXTENSIONS, listed)
         return der.encode(der.SEQUENCE, fields)
 
     def without(self, oid: bytes) -> _Tbs:
-        return _Tbs(self.fields, tuple(each for each in self.extensions if not each.content.startswith(oid)))
+        return _Tbs(self.fields, tuple(each for each in self.extensions if not each.value.startswith(oid)))
 
     def issued_by(self, signer: _Tbs) -> _Tbs:
         """As if the issuer of `signer` had issued it: with its name and its authority key identifier."""
         at = self._first + _ISSUER_AT
         fields = (*self.fields[:at], signer.issuer, *self.fields[at + 1 :])
         new = signer.named(_AUTHORITY_KEY_IDENTIFIER_OID)
-        kept = [each for each in self.extensions if not each.content.startswith(_AUTHORITY_KEY_IDENTIFIER_OID)]
+        kept = [each for each in self.extensions if not each.value.startswith(_AUTHORITY_KEY_IDENTIFIER_OID)]
         for place, each in enumerate(self.extensions):
-            if each.content.startswith(_AUTHORITY_KEY_IDENTIFIER_OID):
+            if each.value.startswith(_AUTHORITY_KEY_IDENTIFIER_OID):
                 return _Tbs(fields, (*kept[:place], *new, *kept[place:]))
         return _Tbs(fields, (*kept, *new))
 
 
 def _fields(certificate: bytes) -> list[Element]:
     """The fields of the to-be-signed part, the key among them. Raises DerError."""
-    parts = der.children(der.whole(certificate, der.SEQUENCE))
+    parts = der.members(der.whole(certificate, der.SEQUENCE))
     if len(parts) != 3:
         raise DerError("a certificate has three parts")
-    fields = der.children(der.whole(parts[0].encoded, der.SEQUENCE))
+    fields = der.members(der.whole(parts[0].octets, der.SEQUENCE))
     if not fields or len(fields) <= _first(fields) + _KEY_AT or fields[_first(fields) + _KEY_AT].tag != der.SEQUENCE:
         raise DerError("a certificate without a key")
     return fields
@@ -254,19 +255,19 @@ def _field(certificate: bytes, at: int) -> bytes:
         fields = _fields(certificate)
     except DerError as error:
         raise Refusal("malformed", "chain", f"a certificate is not DER: {error}") from error
-    return fields[_first(fields) + at].encoded
+    return fields[_first(fields) + at].octets
 
 
 def tbs_without_poison(pre_certificate: bytes) -> bytes:
     """The to-be-signed part of a precertificate without its poison, as it is logged. Raises Refusal."""
     tbs = _Tbs.of(pre_certificate)
     _check_entry_type(tbs, "precert")
-    return tbs.without(_POISON_OID).encoded()
+    return tbs.without(_POISON_OID).octets()
 
 
 def tbs_without(certificate: bytes, extension: bytes) -> bytes:
     """The to-be-signed part of a certificate without the extension of this identifier (an OBJECT IDENTIFIER, DER)."""
-    return _Tbs.of(certificate).without(extension).encoded()
+    return _Tbs.of(certificate).without(extension).octets()
 
 
 def public_key_hash(certificate: bytes) -> bytes:
@@ -283,7 +284,7 @@ def _check_entry_type(tbs: _Tbs, entry_type: EntryType) -> None:
     if not poison:
         raise Refusal("wrong-entry-type", "chain", "it does not begin with a precertificate: use add-chain")
     expected = _POISON_OID + _TRUE + der.encode(der.OCTET_STRING, _NULL)
-    if len(poison) != 1 or poison[0].content != expected or poison[0].tag != der.SEQUENCE:
+    if len(poison) != 1 or poison[0].value != expected or poison[0].tag != der.SEQUENCE:
         raise Refusal("malformed", "chain", "the poison of a precertificate is critical, holds NULL, and is there once")
 
 
@@ -293,7 +294,7 @@ def _entry(leaf: _Certificate, tbs: _Tbs, entry_type: EntryType, issuers: _Issue
     logged = tbs.without(_POISON_OID)
     if issuers.signs_for_another:
         logged = logged.issued_by(_Tbs.of(issuers.ders[0]))
-    return PrecertEntry(issuers.real_issuer_key_hash, logged.encoded())
+    return PrecertEntry(issuers.real_issuer_key_hash, logged.octets())
 
 
 def _issuers_of(certificates: Sequence[_Certificate]) -> _Issuers:

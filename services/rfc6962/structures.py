@@ -150,7 +150,7 @@ def parse_digitally_signed(data: bytes) -> bytes:
     reader = _Reader(data)
     if reader.take(2) != _SHA256_ECDSA:
         raise StructureError("it is not an ECDSA signature over SHA-256")
-    signature = reader.vector(2)
+    signature = reader.vector(2, at_least=1)
     reader.end()
     return signature
 
@@ -173,6 +173,24 @@ def parse_sct(data: bytes) -> Sct:
     signature = reader.rest()
     parse_digitally_signed(signature)
     return Sct(log_id, timestamp, extensions, signature)
+
+
+def sct_list(timestamps: Sequence[bytes]) -> bytes:
+    """A SignedCertificateTimestampList of at least one timestamp (RFC 6962, section 3.3)."""
+    if not timestamps or not all(timestamps):
+        raise StructureError("a list of timestamps that is empty, or has an empty one")
+    return _vector(b"".join(_vector(each, 2) for each in timestamps), 2)
+
+
+def parse_sct_list(data: bytes) -> tuple[bytes, ...]:
+    """The timestamps of a SignedCertificateTimestampList, at least one, as they stand there."""
+    outer = _Reader(data)
+    inner = _Reader(outer.vector(2, at_least=1))
+    outer.end()
+    found = []
+    while not inner.at_end:
+        found.append(inner.vector(2, at_least=1))
+    return tuple(found)
 
 
 def chain_extra_data(chain: Sequence[bytes]) -> bytes:
@@ -273,11 +291,15 @@ class _Reader:
             raise StructureError("a part is empty that must not be")
         return self.take(length)
 
+    @property
+    def at_end(self) -> bool:
+        return self.at == len(self._data)
+
     def rest(self) -> bytes:
         return self.take(len(self._data) - self.at)
 
     def end(self) -> None:
-        if self.at != len(self._data):
+        if not self.at_end:
             raise StructureError(f"{len(self._data) - self.at} octets follow it")
 
 

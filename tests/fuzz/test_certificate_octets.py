@@ -7,11 +7,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services import der
-from services.ca.issuance import precertificate, sct
+from services.ca.issuance import precertificate
 from services.ca.issuance.precertificate import PrecertificateError
-from services.ca.issuance.sct import SctError
 from services.ca.lint.findings import RULES, Finding
 from services.ca.lint.lint import Signer, lint_certificate, lint_to_be_signed
+from services.rfc6962 import structures
+from services.rfc6962.structures import StructureError
+from services.rfc6962.verifier import LogVerifier
 from tests.unit.ca.authorities import hierarchy_of
 from tests.unit.ca.broken import EXTENSIONS, Parts, certificate_of, good, to_be_signed
 
@@ -51,9 +53,9 @@ def read(octets: bytes) -> None:
         (lambda: precertificate.embedded_scts(octets), PrecertificateError),
         (lambda: precertificate.with_scts(octets, [b"sct"]), PrecertificateError),
         (lambda: precertificate.check_correspondence(octets, octets), PrecertificateError),
-        (lambda: sct.parse_sct(octets), SctError),
-        (lambda: sct.parse_list(octets), SctError),
-        (lambda: sct.LogIdentity.of(octets), SctError),
+        (lambda: structures.parse_sct(octets), StructureError),
+        (lambda: structures.parse_sct_list(octets), StructureError),
+        (lambda: LogVerifier.of(octets), ValueError),
     ):
         try_to(run, own)
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from services import der
 from services.ct import chain
-from services.rfc6962 import der, note, structures
+from services.rfc6962 import note, structures
 from services.rfc6962.structures import PrecertEntry, Sct
 from services.rfc6962.verifier import LogVerifier, SignedHead, TreeHead
 
@@ -52,10 +53,10 @@ def certificate() -> x509.Certificate:
 
 def sct_list(data: bytes) -> list[bytes]:
     """The SCTs of a certificate, each as a list holds it, read from its octets."""
-    tbs = der.children(der.whole(data, der.SEQUENCE))[0]
-    extensions = der.children(der.whole(der.children(tbs)[-1].content, der.SEQUENCE))
-    (listed,) = (each for each in extensions if each.content.startswith(SCT_LIST))
-    octets = der.whole(der.children(listed)[-1].content, der.OCTET_STRING).content
+    tbs = der.members(der.whole(data, der.SEQUENCE))[0]
+    extensions = der.members(der.whole(der.members(tbs)[-1].value, der.SEQUENCE))
+    (listed,) = (each for each in extensions if each.value.startswith(SCT_LIST))
+    octets = der.whole(der.members(listed)[-1].value, der.OCTET_STRING).value
     assert int.from_bytes(octets[:2], "big") == len(octets) - 2
     found = []
     at = 2

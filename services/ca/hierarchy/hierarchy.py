@@ -22,7 +22,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from services.ca.keys import signing_keys
+from services.ca.keys import signatures, signing_keys
 from services.ca.keys.signing_keys import SigningKey, spki
 from services.ca.policy.name_constraints import NameConstraints
 from services.ca.policy.profile import Validity
@@ -260,7 +260,7 @@ def verify(hierarchy: Hierarchy) -> None:
 
 def prove(issuer: Issuer) -> None:
     """Sign something that is no certificate, and verify it with the issuer's certificate. Raises InvalidSignature."""
-    signing_keys.prove(issuer.private_key, issuer.certificate.public_key())
+    signatures.prove(issuer.private_key, issuer.certificate.public_key())
 
 
 def check_authority(title: str, certificate: x509.Certificate) -> None:

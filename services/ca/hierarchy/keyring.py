@@ -18,7 +18,8 @@ from services.ca.hierarchy.document import KeyPlace
 from services.ca.hierarchy.hierarchy import Kind
 from services.ca.keys import key_files
 from services.ca.keys.key_files import UnreadableKey, WrongPassphrase
-from services.ca.keys.signing_keys import SigningKey, prove, token_uri
+from services.ca.keys.signatures import prove
+from services.ca.keys.signing_keys import SigningKey, token_uri
 from services.ca.policy.public_keys import RSA_EXPONENT
 from services.errors import ConfigurationError
 

@@ -16,8 +16,9 @@ from typing import Final
 from cryptography import x509
 
 from services import der
-from services.ca.issuance import sct
 from services.der import DerError, Element
+from services.rfc6962 import structures
+from services.rfc6962.structures import StructureError
 
 POISON: Final = x509.PrecertPoison()
 
@@ -51,8 +52,8 @@ def with_scts(to_be_signed: bytes, scts: Sequence[bytes]) -> bytes:
     """The certificate to be signed that follows from a precertificate and timestamps. Raises PrecertificateError."""
     tbs = _ToBeSigned(to_be_signed)
     try:
-        value = der.encode(der.OCTET_STRING, der.encode(der.OCTET_STRING, sct.encode_list(scts)))
-    except sct.SctError as error:
+        value = der.encode(der.OCTET_STRING, der.encode(der.OCTET_STRING, structures.sct_list(scts)))
+    except StructureError as error:
         raise PrecertificateError(str(error)) from error
     return tbs.replaced(tbs.only(_POISON, "poison"), der.encode(der.SEQUENCE, _SCT_LIST + value))
 
@@ -86,14 +87,13 @@ class _ToBeSigned:
 
     def __init__(self, data: bytes) -> None:
         try:
-            (whole,) = der.elements(data, 0, len(data))
-            fields = der.elements(data, whole.content, whole.end)
-            outer = fields[-1]
-            (inner,) = der.elements(data, outer.content, outer.end)
-            self.extensions = der.elements(data, inner.content, inner.end)
+            whole = der.whole(data, der.SEQUENCE)
+            outer = der.members(whole)[-1]
+            (inner,) = der.members(outer)
+            self.extensions = der.members(inner)
         except (DerError, ValueError, IndexError) as error:
             raise PrecertificateError(f"this is not a TBSCertificate with extensions: {error}") from error
-        if (whole.tag, outer.tag, inner.tag) != (der.SEQUENCE, _EXTENSIONS, der.SEQUENCE):
+        if (outer.tag, inner.tag) != (_EXTENSIONS, der.SEQUENCE):
             raise PrecertificateError("this is not a TBSCertificate with extensions")
         self._before = data[whole.content : outer.begin]
         self.identifiers = [_identifier(extension) for extension in self.extensions]
@@ -116,7 +116,7 @@ class _ToBeSigned:
 
 def _identifier(extension: Element) -> bytes:
     try:
-        return der.elements(extension.data, extension.content, extension.end)[0].octets
+        return der.members(extension)[0].octets
     except (DerError, IndexError) as error:
         raise PrecertificateError(f"an extension that is none: {error}") from error
 
@@ -124,10 +124,10 @@ def _identifier(extension: Element) -> bytes:
 def _timestamps(extension: Element) -> tuple[bytes, ...]:
     """RFC 6962, section 3.3: not critical, an OCTET STRING in the OCTET STRING of the value."""
     try:
-        _, value = der.elements(extension.data, extension.content, extension.end)
-        (inner,) = der.elements(extension.data, value.content, value.end)
+        _, value = der.members(extension)
+        (inner,) = der.members(value)
         if (value.tag, inner.tag) == (der.OCTET_STRING, der.OCTET_STRING):
-            return sct.parse_list(inner.value)
+            return structures.parse_sct_list(inner.value)
     except ValueError as error:
         raise PrecertificateError(f"a list of timestamps that is none: {error}") from error
     raise PrecertificateError("a list of timestamps that is critical, or no list")

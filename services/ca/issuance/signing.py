@@ -14,9 +14,10 @@ from abc import ABCMeta
 from typing import Any, Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
 
 from services import der
+from services.ca.keys import signatures
 from services.ca.keys.signing_keys import SigningKey, signing_hash
 
 _KEY_TYPES: Final[tuple[ABCMeta, ...]] = (
@@ -64,22 +65,7 @@ def to_be_signed(builder: x509.CertificateBuilder, private_key: SigningKey) -> b
 
 def certificate(tbs: bytes, private_key: SigningKey) -> bytes:
     """The certificate (DER) of a TBSCertificate. Raises InvalidSignature when the signature is none."""
-    signature = _signature(tbs, private_key)
-    (whole,) = der.elements(tbs, 0, len(tbs))
+    signature = signatures.sign_and_verify(private_key, tbs)
     # version, serialNumber, signature: the algorithm stands in both places (RFC 5280, section 4.1.1.2).
-    algorithm = der.elements(tbs, whole.content, whole.end)[2].octets
+    algorithm = der.members(der.whole(tbs, der.SEQUENCE))[2].octets
     return der.encode(der.SEQUENCE, tbs + algorithm + der.encode(der.BIT_STRING, b"\0" + signature))
-
-
-def _signature(tbs: bytes, private_key: SigningKey) -> bytes:
-    digest = signing_hash(private_key)
-    key: Any = private_key
-    if isinstance(private_key, ec.EllipticCurvePrivateKey):
-        parameters: tuple[Any, ...] = (ec.ECDSA(digest),)  # type: ignore[arg-type] # such keys have a digest
-    elif isinstance(private_key, rsa.RSAPrivateKey):
-        parameters = (padding.PKCS1v15(), digest)
-    else:
-        parameters = ()
-    signature: bytes = key.sign(tbs, *parameters)
-    key.public_key().verify(signature, tbs, *parameters)
-    return signature

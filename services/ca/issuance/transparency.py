@@ -20,9 +20,10 @@ from typing import Any, Final, Protocol, TypeVar
 
 from services.ca.issuance import sct
 from services.ca.issuance.hold import HELD, IssuanceHold
-from services.ca.issuance.sct import LogIdentity, SctError, SctFromTheFuture
+from services.ca.issuance.sct import SctError, SctFromTheFuture
 from services.ct.messages import AcceptRoots, AddChain, GetLog, LogDescription, Roots, SignedCertificateTimestamp
 from services.errors import ProbeFailed, Refused, RemoteError, Unavailable
+from services.rfc6962.verifier import LogVerifier
 
 ADD_SECONDS: Final = 5.0
 INTRODUCTION_SECONDS: Final = 2.0
@@ -72,7 +73,7 @@ class TransparencyLog:
         self._now = now
         self._probe_seconds = probe_seconds
         self._hold = hold
-        self._identity: LogIdentity | None = None
+        self._identity: LogVerifier | None = None
         self._doubtful = False
         self._introducing: asyncio.Task[None] | None = None
 
@@ -140,7 +141,7 @@ class TransparencyLog:
         except Refused as refused:
             raise LogFault(f"the log refuses the precertificate: {refused}") from refused
 
-    async def _introduced(self) -> LogIdentity:
+    async def _introduced(self) -> LogVerifier:
         """Register the roots, learn who the log is. Raises Unavailable and LogFault."""
         roots = self._roots
         try:
@@ -148,11 +149,11 @@ class TransparencyLog:
                 self._called("accept_roots", roots, Roots, INTRODUCTION_SECONDS),
                 self._called("log", GetLog(), LogDescription, INTRODUCTION_SECONDS),
             )
-            identity = LogIdentity.of(described.public_key)
+            identity = LogVerifier.of(described.public_key)
         except Refused as refused:
             raise LogFault(f"the log does not accept this authority's roots: {refused}") from refused
-        except SctError as error:
-            raise LogFault(str(error)) from error
+        except ValueError as error:
+            raise LogFault(f"the log tells a key that no log has: {error}") from error
         if self._identity is None or self._identity.log_id != identity.log_id:
             self._log.info("introduced to the log", origin=described.origin, log_id=identity.log_id.hex())
         self._identity = identity

@@ -1,6 +1,8 @@
 """Signing, and verifying a signature, by a key of any type that is used here. Pure.
 
-Rules: RSA means PKCS #1 v1.5, as in certificates, lists and OCSP answers; the digest counts for RSA and ECDSA only.
+Rules:
+- RSA means PKCS #1 v1.5, as in certificates, lists and OCSP answers; the digest counts for RSA and ECDSA only.
+- Certificates, lists and requests that the library builds are signed by it, with the same digest (`signing_hash`).
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, paddin
 
 from services.ca.keys.signing_keys import SigningKey
 
-_WITHOUT_DIGEST = (
+_PROOF: Final = b"TrustChain: this is a probe of the issuing key"
+_WITHOUT_DIGEST: Final = (
     ed25519.Ed25519PublicKey,
     mldsa.MLDSA44PublicKey,
     mldsa.MLDSA65PublicKey,
@@ -42,6 +45,18 @@ def verify(key: object, signature: bytes, message: bytes, digest: hashes.HashAlg
         key.verify(signature, message, ec.ECDSA(digest))
     else:
         raise InvalidSignature(f"signatures by a {type(key).__name__} are not verified here")
+
+
+def sign_and_verify(key: SigningKey, message: bytes) -> bytes:
+    """A signature over `message` that its own public key has verified. Raises InvalidSignature."""
+    signature = sign(key, message)
+    verify(key.public_key(), signature, message, hashes.SHA256())
+    return signature
+
+
+def prove(private: SigningKey, public: object) -> None:
+    """Sign something that is no certificate, and verify it with the public key. Raises InvalidSignature."""
+    verify(public, sign(private, _PROOF), _PROOF, hashes.SHA256())
 
 
 def algorithm_identifier(key: object) -> bytes:

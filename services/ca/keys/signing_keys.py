@@ -1,8 +1,8 @@
-"""The authority's private keys: which types sign here, with which digest, and how a signature is tried out. Pure.
+"""The authority's private keys: which types sign here, and with which digest. Pure.
 
 Rules:
 - A key in a token (PKCS #11) satisfies the same interface as one in memory; only its place differs (`TokenKey`).
-- RSA means PKCS #1 v1.5 with SHA-256, as in all that is signed here; Ed25519 and ML-DSA bring their own digest.
+- RSA and ECDSA sign with SHA-256; Ed25519 and ML-DSA bring their own digest.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Final
 
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
 
 MlDsaKey = mldsa.MLDSA44PrivateKey | mldsa.MLDSA65PrivateKey | mldsa.MLDSA87PrivateKey
 SigningKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey | MlDsaKey
@@ -20,8 +19,6 @@ SigningKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPri
 _MLDSA_PUBLIC: Final = (mldsa.MLDSA44PublicKey, mldsa.MLDSA65PublicKey, mldsa.MLDSA87PublicKey)
 _PUBLIC: Final = (ec.EllipticCurvePublicKey, ed25519.Ed25519PublicKey, rsa.RSAPublicKey, *_MLDSA_PUBLIC)
 _WITHOUT_DIGEST: Final = (ed25519.Ed25519PrivateKey, MlDsaKey)
-_PROOF: Final = b"TrustChain: this is a probe of the issuing key"
-_PKCS1_SHA256: Final = (padding.PKCS1v15(), hashes.SHA256())
 
 
 class TokenKey(ABC):
@@ -58,16 +55,3 @@ def spki(key: object) -> bytes:
     if not isinstance(key, _PUBLIC):
         raise TypeError(f"a {type(key).__name__} cannot be an authority's key")
     return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-
-
-def prove(private: SigningKey, public: object) -> None:
-    """Sign something that is no certificate, and verify it with the public key. Raises InvalidSignature."""
-    if isinstance(private, ec.EllipticCurvePrivateKey) and isinstance(public, ec.EllipticCurvePublicKey):
-        algorithm = ec.ECDSA(hashes.SHA256())
-        public.verify(private.sign(_PROOF, algorithm), _PROOF, algorithm)
-    elif isinstance(private, rsa.RSAPrivateKey) and isinstance(public, rsa.RSAPublicKey):
-        public.verify(private.sign(_PROOF, *_PKCS1_SHA256), _PROOF, *_PKCS1_SHA256)
-    elif isinstance(private, _WITHOUT_DIGEST) and isinstance(public, (ed25519.Ed25519PublicKey, *_MLDSA_PUBLIC)):
-        public.verify(private.sign(_PROOF), _PROOF)
-    else:
-        raise InvalidSignature("the issuer's key and certificate are of different types")

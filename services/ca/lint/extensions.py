@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from services import der
-from services.ca.issuance import sct
 from services.ca.lint import keys as lint_keys
 from services.ca.lint.findings import Findings
 from services.ca.lint.keys import SubjectKey
 from services.ca.lint.names import is_location, lint_names
 from services.der import DerError, Element
+from services.rfc6962 import structures
+from services.rfc6962.structures import StructureError
 
 _KEY_IDENTIFIER: Final = 0x80
 _SERVER_AUTH: Final = bytes.fromhex("06082b06010505070301")
@@ -191,9 +192,9 @@ def _lint_poison(_: Element, __: Leaf) -> None:
 
 def _lint_timestamps(value: Element, leaf: Leaf) -> None:
     try:
-        for octets in sct.parse_list(value.value):
-            sct.parse_sct(octets)
-    except sct.SctError as error:
+        for octets in structures.parse_sct_list(value.value):
+            structures.parse_sct(octets)
+    except StructureError as error:
         leaf.findings.say("timestamps", str(error))
 
 

@@ -15,18 +15,16 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
+from services import der as tlv
 from services.ca.serials import serial_text
-from services.rfc6962 import der as tlv
-from services.rfc6962.der import DerError
+from services.der import DerError
+from services.rfc6962 import structures
 
 _VERSION: Final = 0xA0
-_INTEGER: Final = 0x02
-_UTC_TIME: Final = 0x17
 _ALGORITHM_AT: Final = 1
 _NO_SIGNATURE: Final = b"\x03\x01\x00"
 _VALIDITY_AT: Final = 3  # among the fields of a to-be-signed certificate after the version
 _MAX_SERIAL_OCTETS: Final = 20
-_MAX_TIMESTAMPS: Final = 64
 
 # With these the library refuses octets that are no certificate, or that miss what is looked for.
 UNREADABLE: Final = (
@@ -81,11 +79,11 @@ def load(encoded: bytes) -> x509.Certificate:
 def of_contents(tbs_certificate: bytes) -> x509.Certificate:
     """A certificate with this to-be-signed part and no signature, to be read only: nobody has to have signed it."""
     try:
-        fields = tlv.children(tlv.whole(tbs_certificate, tlv.SEQUENCE))
+        fields = tlv.members(tlv.whole(tbs_certificate, tlv.SEQUENCE))
         algorithm = fields[_ALGORITHM_AT + 1] if fields[0].tag == _VERSION else fields[_ALGORITHM_AT]
     except (DerError, IndexError) as error:
         raise Unreadable(f"no to-be-signed certificate: {error}") from error
-    return load(tlv.encode(tlv.SEQUENCE, tbs_certificate + algorithm.encoded + _NO_SIGNATURE))
+    return load(tlv.encode(tlv.SEQUENCE, tbs_certificate + algorithm.octets + _NO_SIGNATURE))
 
 
 def serial_of(certificate: x509.Certificate) -> str:
@@ -104,43 +102,26 @@ def without_timestamps(certificate: x509.Certificate) -> bytes:
         raise Unreadable(f"no certificate with a list of timestamps: {error}") from error
 
 
-def timestamps(certificate: x509.Certificate) -> list[bytes]:
+def timestamps(certificate: x509.Certificate) -> tuple[bytes, ...]:
     """The SignedCertificateTimestamp structures that a certificate embeds (RFC 6962, section 3.3)."""
     try:
         found = certificate.extensions
         extension = found.get_extension_for_class(x509.PrecertificateSignedCertificateTimestamps).value
-        return timestamps_of(tlv.whole(extension.public_bytes(), tlv.OCTET_STRING).content)
+        return structures.parse_sct_list(tlv.whole(extension.public_bytes(), tlv.OCTET_STRING).value)
     except UNREADABLE as error:
         raise Unreadable(f"no list of timestamps: {error}") from error
-
-
-def timestamps_of(listed: bytes) -> list[bytes]:
-    """The structures in a SignedCertificateTimestampList, which is not empty."""
-    if len(listed) < 2 or int.from_bytes(listed[:2], "big") != len(listed) - 2:
-        raise Unreadable("a list of timestamps whose length is not its own")
-    found: list[bytes] = []
-    at = 2
-    while at < len(listed):
-        end = at + 2 + int.from_bytes(listed[at : at + 2], "big")
-        if end > len(listed) or end <= at + 2 or len(found) == _MAX_TIMESTAMPS:
-            raise Unreadable("a list of timestamps that is cut off, too long, or has an empty one")
-        found.append(listed[at + 2 : end])
-        at = end
-    if not found:
-        raise Unreadable("an empty list of timestamps")
-    return found
 
 
 def serial_of_tbs(tbs_certificate: bytes) -> int:
     """The serial number in a to-be-signed part (RFC 5280, section 4.1)."""
     try:
-        fields = tlv.children(tlv.whole(tbs_certificate, tlv.SEQUENCE))
+        fields = tlv.members(tlv.whole(tbs_certificate, tlv.SEQUENCE))
     except DerError as error:
         raise Unreadable(f"no to-be-signed certificate: {error}") from error
     numbered = fields[1:] if fields and fields[0].tag == _VERSION else fields
-    if not numbered or numbered[0].tag != _INTEGER or not 1 <= len(numbered[0].content) <= _MAX_SERIAL_OCTETS + 1:
+    if not numbered or numbered[0].tag != tlv.INTEGER or not 1 <= len(numbered[0].value) <= _MAX_SERIAL_OCTETS + 1:
         raise Unreadable("no serial number in the to-be-signed certificate")
-    serial = int.from_bytes(numbered[0].content, "big", signed=True)
+    serial = int.from_bytes(numbered[0].value, "big", signed=True)
     if serial < 0 or serial.bit_length() > 8 * _MAX_SERIAL_OCTETS:
         raise Unreadable("a serial number that none can be")
     return serial
@@ -152,11 +133,11 @@ def ends_before(tbs_certificate: bytes, second: int) -> bool:
     Not for what cannot be read: nobody is excused by that.
     """
     try:
-        fields = tlv.children(tlv.whole(tbs_certificate, tlv.SEQUENCE))
+        fields = tlv.members(tlv.whole(tbs_certificate, tlv.SEQUENCE))
         validity = fields[_VALIDITY_AT + 1] if fields[0].tag == _VERSION else fields[_VALIDITY_AT]
-        _, last = tlv.children(validity)
-        text = last.content.decode("ascii")
-        if last.tag == _UTC_TIME:
+        _, last = tlv.members(validity)
+        text = last.value.decode("ascii")
+        if last.tag == tlv.UTC_TIME:
             text = f"{'19' if text[:2] >= '50' else '20'}{text}"
         return datetime.fromisoformat(f"{text[:8]}T{text[8:]}").timestamp() < second
     except (DerError, ValueError, IndexError):

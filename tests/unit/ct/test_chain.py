@@ -10,10 +10,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
+from services import der
 from services.ct import chain
 from services.ct.chain import AcceptedRoots, ChainPolicy
 from services.ct.messages import MAX_CHAIN, EntryType, Refusal, RefusalKind
-from services.rfc6962 import der, structures
+from services.rfc6962 import structures
 from services.rfc6962.structures import PrecertEntry, X509Entry
 from tests.unit.ct.chains import (
     BEGIN,
@@ -249,12 +250,12 @@ def test_a_poison_is_there_once() -> None:
 
 
 def _with_extensions_twice(data: bytes) -> bytes:
-    tbs, algorithm, signature = der.children(der.whole(data, der.SEQUENCE))
-    *fields, extensions = der.children(tbs)
-    listed = der.whole(extensions.content, der.SEQUENCE)
-    doubled = der.encode(extensions.tag, der.encode(der.SEQUENCE, listed.content * 2))
-    changed = der.encode(der.SEQUENCE, b"".join(field.encoded for field in fields) + doubled)
-    return der.encode(der.SEQUENCE, changed + algorithm.encoded + signature.encoded)
+    tbs, algorithm, signature = der.members(der.whole(data, der.SEQUENCE))
+    *fields, extensions = der.members(tbs)
+    listed = der.whole(extensions.value, der.SEQUENCE)
+    doubled = der.encode(extensions.tag, der.encode(der.SEQUENCE, listed.value * 2))
+    changed = der.encode(der.SEQUENCE, b"".join(field.octets for field in fields) + doubled)
+    return der.encode(der.SEQUENCE, changed + algorithm.octets + signature.octets)
 
 
 def test_a_certificate_in_add_pre_chain_is_told_where_it_belongs() -> None:

@@ -76,3 +76,30 @@ def test_an_sct_with_a_log_id_of_another_length_is_not_written() -> None:
 def test_a_head_that_no_tree_has_is_not_signed(head: tuple[int, int, bytes]) -> None:
     with pytest.raises(StructureError):
         structures.tree_head_signed_data(*head)
+
+
+def test_a_list_is_read_as_it_was_written() -> None:
+    for scts in ((b"a", b"bc"), (bytes(65_533),)):
+        assert structures.parse_sct_list(structures.sct_list(scts)) == scts
+
+
+@pytest.mark.parametrize(
+    "octets", ["", "00", "0000", "0001", "000100", "00020000", "0003000241", "0004000141", "0003000141ff", "00030001"]
+)
+def test_what_is_no_list_is_refused(octets: str) -> None:
+    with pytest.raises(StructureError):
+        structures.parse_sct_list(bytes.fromhex(octets))
+
+
+@pytest.mark.parametrize("scts", [[], [b""], [b"a", b""], [bytes(65_534)]])
+def test_what_cannot_be_a_list_is_refused(scts: list[bytes]) -> None:
+    with pytest.raises(StructureError):
+        structures.sct_list(scts)
+
+
+def test_octets_that_a_log_signs_are_those_of_rfc_6962() -> None:
+    """Section 3.2: version, signature type, timestamp, entry type, issuer key hash, TBSCertificate, extensions."""
+    signed = structures.sct_signed_data(
+        0x0102030405060708, structures.signed_entry(PrecertEntry(b"\xaa" * 32, b"tbs")), b"ext"
+    )
+    assert signed.hex() == "000001020304050607080001" + "aa" * 32 + "0000037462730003657874"

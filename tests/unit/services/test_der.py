@@ -55,7 +55,7 @@ def test_every_length_is_written_as_it_is_read(size: int) -> None:
         ("0c02c328", "not UTF-8"),
         ("3106020102020101", "not in order"),
         ("2401 00", "the tag 24"),
-        ("1f0100", "the tag 1f"),
+        ("1f0100", "long tag"),
         ("0000", "the tag 00"),
         ("0900", "the tag 09"),
         ("bf00", "long tag"),
@@ -65,6 +65,17 @@ def test_every_length_is_written_as_it_is_read(size: int) -> None:
 def test_what_is_not_der_is_refused(octets: str, why: str) -> None:
     with pytest.raises(DerError, match=why):
         der.parse(bytes.fromhex(octets))
+
+
+@pytest.mark.parametrize(
+    "octets",
+    ["3080 0000", "308100", "30817f" + "00" * 127, "30820080" + "00" * 128, "3085000000000100", "3084ffff"],
+)
+def test_lengths_are_as_strict_without_a_look_inside(octets: str) -> None:
+    with pytest.raises(DerError):
+        der.whole(bytes.fromhex(octets), der.SEQUENCE)
+    with pytest.raises(DerError):
+        der.members(der.whole(der.encode(der.SET, bytes.fromhex(octets)), der.SET))
 
 
 def test_depth_and_size_are_bounded() -> None:
@@ -79,10 +90,19 @@ def test_depth_and_size_are_bounded() -> None:
 
 def test_elements_are_found_without_a_look_inside() -> None:
     octets = bytes.fromhex("0101 01 3002 0280 0500")
-    assert [(one.tag, one.value.hex()) for one in der.elements(octets, 0, len(octets))] == [
-        (1, "01"),
-        (0x30, "0280"),
-        (5, ""),
-    ]
+    whole = der.whole(der.encode(der.SEQUENCE, octets), der.SEQUENCE)
+    assert [(one.tag, one.value.hex()) for one in der.members(whole)] == [(1, "01"), (0x30, "0280"), (5, "")]
+    assert b"".join(one.octets for one in der.members(whole)) == octets, "cut out as they came"
     with pytest.raises(DerError):
-        der.elements(octets, 0, len(octets) - 3)
+        der.members(der.whole(der.encode(der.SEQUENCE, octets[:-1]), der.SEQUENCE))
+
+
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 255, 256, 65_535, 65_536])
+def test_the_whole_is_the_whole_and_of_its_tag(size: int) -> None:
+    encoded = der.encode(der.OCTET_STRING, bytes(size))
+    assert der.whole(encoded, der.OCTET_STRING).value == bytes(size)
+    for wrong in (b"", encoded[:-1], encoded + b"\0"):
+        with pytest.raises(DerError):
+            der.whole(wrong, der.OCTET_STRING)
+    with pytest.raises(DerError, match="where 30 has to be"):
+        der.whole(encoded, der.SEQUENCE)
