@@ -262,12 +262,12 @@ def tbs_without_poison(pre_certificate: bytes) -> bytes:
     """The to-be-signed part of a precertificate without its poison, as it is logged. Raises Refusal."""
     tbs = _Tbs.of(pre_certificate)
     _check_entry_type(tbs, "precert")
-    return tbs.without(_POISON_OID).octets()
+    return tbs.without(_POISON_OID).encoded()
 
 
 def tbs_without(certificate: bytes, extension: bytes) -> bytes:
     """The to-be-signed part of a certificate without the extension of this identifier (an OBJECT IDENTIFIER, DER)."""
-    return _Tbs.of(certificate).without(extension).octets()
+    return _Tbs.of(certificate).without(extension).encoded()
 
 
 def public_key_hash(certificate: bytes) -> bytes:
@@ -294,7 +294,7 @@ def _entry(leaf: _Certificate, tbs: _Tbs, entry_type: EntryType, issuers: _Issue
     logged = tbs.without(_POISON_OID)
     if issuers.signs_for_another:
         logged = logged.issued_by(_Tbs.of(issuers.ders[0]))
-    return PrecertEntry(issuers.real_issuer_key_hash, logged.octets())
+    return PrecertEntry(issuers.real_issuer_key_hash, logged.encoded())
 
 
 def _issuers_of(certificates: Sequence[_Certificate]) -> _Issuers:

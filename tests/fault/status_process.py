@@ -17,10 +17,11 @@ import structlog
 import uvloop
 
 from monitoring.metrics import Metrics
+from services.ca.assembly import rules_of
+from services.ca.metrics import families
 from services.ca.service import build
 from services.ca.status import crl, crl_files
 from services.ca.status.crl import Published
-from services.ca.status.metrics import FAMILIES
 from services.ca.status.revocation import Revocation
 from services.ca.status.storage import ListKey, StatusStorage
 from services.worker import Worker
@@ -91,19 +92,20 @@ def _followed(call: Callable[..., Any], fate: RevocationFate, step: str) -> Call
 async def serve(directory: Path, listener: socket.socket, fate: RevocationFate) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    settings = settings_in(directory)
     worker = Worker(
         service="ca",
-        settings=settings_in(directory),
-        metrics=Metrics.in_memory(FAMILIES),
+        settings=settings,
+        metrics=Metrics.in_memory(families(rules_of(settings).profiles)),
         sockets={"rpc": (listener,)},
         log=structlog.stdlib.get_logger(),
     )
     watch(fate)
     service = await build(worker)
-    await service.probe()
     await stop.wait()
     await service.drain()
     await service.close()
+    await worker.close_peers()
 
 
 def main(directory: str, descriptor: str, step: str, count: str) -> None:

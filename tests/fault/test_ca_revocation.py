@@ -31,6 +31,11 @@ from tests.unit.ca.applicants import dns, pem, request
 pytestmark = pytest.mark.fault
 
 CSR = pem(request(dns("host.example")))
+UNLOGGED = """
+description = "Servers whose certificates are not logged: no log runs here."
+extended_key_usages = ["serverAuth"]
+transparency = false
+"""
 PARTITIONS = 8
 CLIENTS = 4
 
@@ -57,6 +62,9 @@ class Revoking:
         return self._process
 
     def start(self, step: str = "never", count: int = 0) -> None:
+        profiles = self.data / "profiles"
+        profiles.mkdir(parents=True, exist_ok=True)
+        (profiles / "unlogged.toml").write_text(UNLOGGED)
         descriptor = self.listener.fileno()
         arguments = [str(self.directory), str(descriptor), step, str(count)]
         command = [sys.executable, "-m", "tests.fault.status_process", *arguments]
@@ -73,7 +81,7 @@ class Revoking:
 
     async def issue(self, count: int) -> None:
         client = Client(self.directory / "ca.sock")
-        asked = IssueRequest(csr=CSR, requester="a client")
+        asked = IssueRequest(csr=CSR, profile="unlogged", requester="a client")
         calls = (client.call("issue", asked, Certificate, timeout=20.0) for _ in range(count))
         self.issued += await asyncio.gather(*calls)
         await client.close()
@@ -116,7 +124,7 @@ class Revoking:
         return found
 
     def issuer(self) -> x509.Certificate:
-        return x509.load_pem_x509_certificate((self.data / "hierarchy" / "intermediate.pem").read_bytes())
+        return x509.load_pem_x509_certificate(self.issued[0].chain[0].encode("ascii"))
 
     async def check(self) -> None:
         """All promises, as the running authority and its files tell them."""

@@ -145,7 +145,7 @@ def test_the_other_form_of_a_signature_which_anybody_can_write_makes_no_other_ce
 def with_mirrored_signature(certificate: bytes) -> bytes:
     """The same certificate with (r, n - s) instead of (r, s), which verifies as well (P-256)."""
     parts = tlv.members(tlv.whole(certificate, tlv.SEQUENCE))
-    r, s = decode_dss_signature(parts[2].content[1:])
+    r, s = decode_dss_signature(parts[2].value[1:])
     mirrored = encode_dss_signature(r, P256_ORDER - s)
     parts[2] = tlv.whole(tlv.encode(0x03, b"\x00" + mirrored), 0x03)
     return tlv.encode(tlv.SEQUENCE, b"".join(part.octets for part in parts))
