@@ -114,6 +114,8 @@ class CertificateStatusService:
     async def start(self) -> None:
         """Sign the lists that are due, and go on doing so. What a full disk prevents is done later."""
         await self._renew_lists(await self._storage.newest_revocations())
+        with suppress(StorageUnavailable):
+            await self._publication.write_files()
         self._background = asyncio.get_running_loop().create_task(self._keep())
 
     async def revoke(self, request: Revoke, call: Call) -> Revoked:
