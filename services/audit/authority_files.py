@@ -2,7 +2,7 @@
 
 Rules: whatever is found is an authority of this place only if it may sign certificates; the files are the same ones
 that the authority starts from, so that a certificate put there by somebody else is one that it would use. An authority
-that is being made has a directory whose name begins with a dot (services/ca/keys.py), and a full disk or a crash leaves it
+that is being made has a directory whose name begins with a dot (services/ca/keys.py); a full disk or a crash leaves it
 half written: what cannot be read there has signed nothing yet.
 """
 
