@@ -64,6 +64,7 @@ class Examination:
         self._comparison = Comparison(authorities, None, unlogged_profiles)
         self._now = now
         self._progress = progress
+        self._chained: set[bytes] = set()
         self.certificates = 0
         self.entries = 0
         self.lists = 0
@@ -135,6 +136,7 @@ class Examination:
                 yield Finding("log_damaged", of_leaf(first), str(damage)[:900])
                 continue
             edge = edge.extended(entry.leaf_hash for entry in entries)
+            yield from self._chains(log, entries)
             yield from self._compared([_logged(entry) for entry in entries])
             self._progress("log entries", min(first + WIDTH, log.size), log.size)
         if not damaged and edge.root != log.signed.head.root:
@@ -143,9 +145,24 @@ class Examination:
 
     def _tiles(self, log: LogFiles, first: int, end: int) -> Iterator[Observation]:
         entries = log.entries(first)
-        while batch := [_logged(entry) for entry in islice(entries, min(WIDTH, end - first))]:
+        while batch := list(islice(entries, min(WIDTH, end - first))):
             first += len(batch)
-            yield from self._compared(batch)
+            yield from self._chains(log, batch)
+            yield from self._compared([_logged(entry) for entry in batch])
+
+    def _chains(self, log: LogFiles, entries: Sequence[log_files.LoggedEntry]) -> Iterator[Finding]:
+        """The certificates above the entries: without one of them the log cannot give out the entry."""
+        for entry in entries:
+            for fingerprint in entry.leaf.chain:
+                if fingerprint in self._chained:
+                    continue
+                self._chained.add(fingerprint)
+                try:
+                    if log.issuer(fingerprint) is None:
+                        text = f"the certificate issuer/{fingerprint.hex()} of its chain is missing in {self._ct_dir}"
+                        yield Finding("log_damaged", of_leaf(entry.index), text)
+                except LogDamaged as damage:
+                    yield Finding("log_damaged", of_leaf(entry.index), str(damage)[:900])
 
     def _compared(self, entries: Sequence[LoggedEntry]) -> Iterator[Observation]:
         rows = reconciliation_storage.rows_in(self._record, entries[0].index, entries[-1].index + 1)

@@ -142,6 +142,15 @@ def test_a_damaged_checkpoint_damages_the_log_and_the_record_is_looked_at_all_th
     assert kinds(copy) == {"log_damaged", "row_differs"}
 
 
+def test_a_log_without_the_certificates_of_its_chains_is_found(copy: Path) -> None:
+    lost, damaged = sorted((copy / "ct" / "issuer").iterdir())
+    lost.unlink()
+    damaged.write_bytes(b"another certificate")
+    found = audited(copy)["findings"]
+    assert {finding["kind"] for finding in found} == {"log_damaged"}
+    assert all(any(path.name in finding["text"] for finding in found) for path in (lost, damaged))
+
+
 def test_a_revocation_that_was_removed_from_the_record_is_found(kept: Kept, copy: Path) -> None:
     write(copy, "DELETE FROM revocations")
     (found,) = audited(copy)["findings"]
