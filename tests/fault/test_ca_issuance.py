@@ -25,10 +25,10 @@ from cryptography import x509
 from services.ca.issuance.precertificate import embedded_scts
 from services.ca.messages import Certificate, GetRoots, IssueRequest, Roots
 from services.ca.serials import serial_text
-from services.ct.messages import SignedCertificateTimestamp
 from services.errors import RemoteError, Unavailable
 from services.rpc_client import Client
 from tests.fault.ca_process import STEPS
+from tests.rig.fake_log import Promise
 from tests.unit.ca.applicants import dns, pem, request
 
 pytestmark = pytest.mark.fault
@@ -72,10 +72,10 @@ class Authority:
         """What the log has promised: serial number to timestamp."""
         path = self.directory / "promises"
         lines = path.read_bytes().splitlines() if path.exists() else []
-        promises = [msgspec.json.decode(line, type=tuple[bytes, SignedCertificateTimestamp]) for line in lines]
+        promises = [msgspec.json.decode(line, type=Promise) for line in lines]
         return {
             serial_text(x509.load_der_x509_certificate(entry).serial_number): promise.serialized
-            for entry, promise in promises
+            for entry, promise, _ in promises
         }
 
     def start(self, step: str = "never", count: int = 0) -> None:

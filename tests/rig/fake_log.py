@@ -1,8 +1,9 @@
 """A Certificate Transparency log for tests of the authority: real timestamps by a real key, over the log's messages.
 
 It takes precertificates that are signed by the next certificate of a chain to a root that it was told of, removes the
-poison by means of `cryptography` and nothing of TrustChain's, and keeps what it promised. `-m tests.rig.fake_log FD`
-answers on a listening socket until it is killed; DIRECTORY as a second argument keeps the key and the promises there.
+poison and hashes its tree (RFC 6962, section 2.1) by means of nothing of TrustChain's, and keeps what it promised.
+`-m tests.rig.fake_log FD` answers on a listening socket until it is killed; DIRECTORY as a second argument keeps the
+key and the promises there.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,16 +27,24 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from services.ct.messages import (
     AcceptRoots,
     AddChain,
+    Consistency,
+    Entries,
+    Entry,
+    GetConsistency,
+    GetEntries,
     GetLog,
+    GetTreeHead,
     LogDescription,
     Refusal,
     Roots,
     SignedCertificateTimestamp,
+    SignedTreeHead,
 )
 from services.errors import Refused, RemoteError
 from services.rpc_server import Call, Server
 
 T = TypeVar("T")
+Promise = tuple[bytes, SignedCertificateTimestamp, Entry]  # for a precertificate
 POISON = bytes.fromhex("3013060a2b06010401d6790204030101ff04020500")
 
 
@@ -54,7 +63,8 @@ class FakeLog:
         self.now = now
         self.roots: list[x509.Certificate] = []
         self.promised: dict[bytes, SignedCertificateTimestamp] = {}
-        self.stored: Callable[[bytes, SignedCertificateTimestamp], None] = lambda *_: None
+        self.entries: list[Entry] = []
+        self.stored: Callable[[Promise], None] = void
 
     @property
     def spki(self) -> bytes:
@@ -72,9 +82,19 @@ class FakeLog:
         first = request.chain[0]
         if first not in self.promised:
             chain = [x509.load_der_x509_certificate(one) for one in request.chain]
-            self.promised[first] = self._promise(self._checked(chain))
-            self.stored(first, self.promised[first])
+            checked = self._checked(chain)
+            promised = self._promise(checked)
+            rest = b"".join(map(_prefixed, request.chain[1:]))
+            logged = Entry(leaf_input=_leaf(checked, promised), extra_data=_prefixed(first) + _prefixed(rest))
+            promise = first, promised, logged
+            self.keep(promise)
+            self.stored(promise)
         return self.promised[first]
+
+    def keep(self, promise: "Promise") -> None:
+        """It is the next entry of the log."""
+        self.promised[promise[0]] = promise[1]
+        self.entries.append(promise[2])
 
     def _checked(self, chain: list[x509.Certificate]) -> tuple[bytes, bytes]:
         """The key hash of the issuer and the TBSCertificate without the poison."""
@@ -93,19 +113,9 @@ class FakeLog:
         return sha256(key).digest(), without_poison(chain[0].tbs_certificate_bytes)
 
     def _promise(self, entry: tuple[bytes, bytes]) -> SignedCertificateTimestamp:
-        key_hash, to_be_signed = entry
         index, timestamp = len(self.promised), self.now()
         extensions = b"\x00\x00\x05" + index.to_bytes(5, "big")
-        signed = (
-            struct.pack(">BBQH", 0, 0, timestamp, 1)
-            + key_hash
-            + len(to_be_signed).to_bytes(3, "big")
-            + to_be_signed
-            + struct.pack(">H", len(extensions))
-            + extensions
-        )
-        raw = self.key.sign(signed, ec.ECDSA(hashes.SHA256()))
-        signature = b"\x04\x03" + struct.pack(">H", len(raw)) + raw
+        signature = self._signature(b"\x00\x00" + _timestamped(timestamp, entry, extensions))
         return SignedCertificateTimestamp(
             log_id=self.log_id,
             timestamp=timestamp,
@@ -114,6 +124,26 @@ class FakeLog:
             leaf_index=index,
             serialized=b"\x00" + self.log_id + struct.pack(">QH", timestamp, len(extensions)) + extensions + signature,
         )
+
+    def _signature(self, signed: bytes) -> bytes:
+        raw = self.key.sign(signed, ec.ECDSA(hashes.SHA256()))
+        return b"\x04\x03" + struct.pack(">H", len(raw)) + raw
+
+    async def tree_head(self, _request: GetTreeHead, _: Call | None = None) -> SignedTreeHead:
+        size, timestamp, root = len(self.entries), self.now(), _tree_hash(self.leaves())
+        signature = self._signature(struct.pack(">BBQQ", 0, 1, timestamp, size) + root)
+        return SignedTreeHead(tree_size=size, timestamp=timestamp, root_hash=root, signature=signature)
+
+    async def consistency(self, request: GetConsistency, _: Call | None = None) -> Consistency:
+        if not 0 < request.first < request.second:
+            return Consistency(path=[])
+        return Consistency(path=_consistency(request.first, self.leaves()[: request.second], whole=True))
+
+    async def given(self, request: GetEntries, _: Call | None = None) -> Entries:
+        return Entries(start=request.start, entries=self.entries[request.start : request.end + 1])
+
+    def leaves(self) -> list[bytes]:
+        return [sha256(b"\x00" + entry.leaf_input).digest() for entry in self.entries]
 
     async def accept_roots(self, request: AcceptRoots, _: Call | None = None) -> Roots:
         for octets in request.certificates:
@@ -137,6 +167,9 @@ class FakeLog:
             "add": (AddChain, self.add),
             "accept_roots": (AcceptRoots, self.accept_roots),
             "log": (GetLog, self.describe),
+            "tree_head": (GetTreeHead, self.tree_head),
+            "consistency": (GetConsistency, self.consistency),
+            "entries": (GetEntries, self.given),
         }
 
 
@@ -179,6 +212,42 @@ def without_poison(to_be_signed: bytes) -> bytes:
     assert POISON not in members
     extensions = _der(0xA3, _der(0x30, b"".join(members)))
     return _der(0x30, b"".join(_der(tag, content) for tag, content in fields) + extensions)
+
+
+def _leaf(entry: tuple[bytes, bytes], promised: SignedCertificateTimestamp) -> bytes:
+    """The MerkleTreeLeaf (section 3.4)."""
+    return b"\x00\x00" + _timestamped(promised.timestamp, entry, promised.extensions)
+
+
+def _timestamped(timestamp: int, entry: tuple[bytes, bytes], extensions: bytes) -> bytes:
+    key_hash, to_be_signed = entry
+    length = struct.pack(">H", len(extensions))
+    return struct.pack(">QH", timestamp, 1) + key_hash + _prefixed(to_be_signed) + length + extensions
+
+
+def _prefixed(octets: bytes) -> bytes:
+    return len(octets).to_bytes(3, "big") + octets
+
+
+def _tree_hash(leaves: Sequence[bytes]) -> bytes:
+    if len(leaves) < 2:
+        return leaves[0] if leaves else sha256().digest()
+    middle = _middle(len(leaves))
+    return sha256(b"\x01" + _tree_hash(leaves[:middle]) + _tree_hash(leaves[middle:])).digest()
+
+
+def _consistency(first: int, leaves: Sequence[bytes], *, whole: bool) -> list[bytes]:
+    """SUBPROOF of section 2.1.2."""
+    if first == len(leaves):
+        return [] if whole else [_tree_hash(leaves)]
+    middle = _middle(len(leaves))
+    if first <= middle:
+        return [*_consistency(first, leaves[:middle], whole=whole), _tree_hash(leaves[middle:])]
+    return [*_consistency(first - middle, leaves[middle:], whole=False), _tree_hash(leaves[:middle])]
+
+
+def _middle(size: int) -> int:
+    return 1 << ((size - 1).bit_length() - 1)
 
 
 def _elements(octets: bytes) -> list[tuple[int, bytes]]:
@@ -230,10 +299,9 @@ def _keep_promises(log: FakeLog, path: Path) -> None:
     """One line for each: precertificate and timestamp. Only whole lines are read back."""
     if path.exists():
         for line in path.read_bytes().split(b"\n")[:-1]:
-            promised = msgspec.json.decode(line, type=tuple[bytes, SignedCertificateTimestamp])
-            log.promised[promised[0]] = promised[1]
+            log.keep(msgspec.json.decode(line, type=Promise))
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    log.stored = lambda first, promise: void(os.write(descriptor, msgspec.json.encode((first, promise)) + b"\n"))
+    log.stored = lambda promise: void(os.write(descriptor, msgspec.json.encode(promise) + b"\n"))
 
 
 def void(_: object) -> None:

@@ -19,7 +19,7 @@ def answers(tree: Tree, service: str) -> bool:
         return tree.monitoring("/health/live").status == 200
     if service == "ca":
         return tree.issue(_CSR).status == 201
-    return tree.api("GET", "/v1/ca/roots").status == 200
+    return tree.api("GET", "/ct/v1/get-sth" if service == "ct" else "/v1/ca/roots").status == 200
 
 
 def kill(pid: int) -> None:
