@@ -1,6 +1,6 @@
 """The authority's keys and certificates as files.
 
-    DATA_DIR/ca/hierarchy.json          0600    which authorities there are: `hierarchy_document`
+    DATA_DIR/ca/hierarchy.json          0600    which authorities there are: `document.py`
     DATA_DIR/ca/authorities/ID/         0700    one directory for each, named by the serial number of its certificate
         certificate.pem                 0644
         key.pem or key.pkcs11           0600    the key, or where it is; none for a root whose key is kept elsewhere
