@@ -48,6 +48,7 @@ from services.ca.keys import key_files
 from services.ca.keys.key_files import UnreadableKey, WrongPassphrase
 from services.cli import told
 from services.cli_client import CommandError
+from services.whole_files import sync_directory, write_new
 
 T = TypeVar("T", bound=Struct)
 
@@ -259,8 +260,8 @@ def _must_be_new(path: Path) -> None:
 
 def _write(path: Path, content: bytes, mode: int) -> None:
     try:
-        key_files.write_new(path, content, mode)
-        key_files.sync(path.absolute().parent)
+        write_new(path, content, mode)
+        sync_directory(path.absolute().parent)
     except FileExistsError:
         raise CommandError(f"{path} exists: it is not replaced; choose another name") from None
     except OSError as error:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from services.errors import ConfigurationError, DatabaseCorrupt, StorageUnavailable
+from services.whole_files import sync_directory
 
 FULL_CHECK_BYTES: Final = 1_048_576
 BUSY_SECONDS: Final = 5.0
@@ -141,15 +142,6 @@ def check_whole(connection: sqlite3.Connection, path: Path) -> None:
         fail(error, path)
     if found != ["ok"]:
         raise damaged(path, "; ".join(found).replace("\n", " "))
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in `directory` durable: a file's own fsync does not."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _connect(path: Path, mode: str, pragmas: Sequence[str]) -> sqlite3.Connection:

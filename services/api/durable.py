@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Final
 
 from services.errors import StorageUnavailable
+from services.whole_files import UNFINISHED, sync_directory
 
-_UNFINISHED: Final = ".unfinished"
 _NAME_OCTETS: Final = 16
 _NO_ROOM: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO))
 
@@ -47,7 +47,7 @@ def write_files(files: Sequence[File]) -> None:
     try:
         for file in files:
             _remove(_left_overs(file.path))
-            temporary = file.path.with_name(f".{file.path.name}.{secrets.token_hex(_NAME_OCTETS)}{_UNFINISHED}")
+            temporary = file.path.with_name(f".{file.path.name}.{secrets.token_hex(_NAME_OCTETS)}{UNFINISHED}")
             with _created(temporary) as descriptor:
                 written.append((temporary, file))
                 _fill(descriptor, file)
@@ -58,7 +58,7 @@ def write_files(files: Sequence[File]) -> None:
         _remove(temporary for temporary, _ in written)
         raise
     for directory in {file.path.parent for file in files}:
-        _sync_directory(directory)
+        sync_directory(directory)
 
 
 def raise_if_no_room(error: OSError, what: str) -> None:
@@ -68,7 +68,7 @@ def raise_if_no_room(error: OSError, what: str) -> None:
 
 
 def _left_overs(path: Path) -> list[Path]:
-    return list(path.parent.glob(f".{glob.escape(path.name)}.*{_UNFINISHED}"))
+    return list(path.parent.glob(f".{glob.escape(path.name)}.*{UNFINISHED}"))
 
 
 def _remove(paths: Iterable[Path]) -> None:
@@ -93,11 +93,3 @@ def _fill(descriptor: int, file: File) -> None:
         stream.write(file.content)
     os.fchmod(descriptor, file.mode)
     os.fsync(descriptor)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

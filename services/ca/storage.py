@@ -12,7 +12,7 @@ Rules:
   given to nobody, and stays.
 - Names are stored in lower case and only with the certificate: the lists see nothing but what was issued.
 - Lists walk an index from where the last page ended (`listing.py`). What is counted is counted by triggers
-  (`inventory_storage.py`).
+  (`inventory/storage.py`).
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ Rules:
 
 from __future__ import annotations
 
-import os
 import stat
 from pathlib import Path
 from typing import Final
@@ -20,8 +19,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from services.ct.signing import LogSigner
-from services.database_file import sync_directory
-from services.errors import ConfigurationError, StorageUnavailable
+from services.errors import ConfigurationError
+from services.whole_files import storage_errors, write_whole
 
 MAX_FILE_OCTETS: Final = 65_536
 _PRIVATE: Final = 0o600
@@ -36,10 +35,8 @@ def create(path: Path) -> LogSigner:
     content = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    try:
-        _write(path, content)
-    except OSError as error:
-        raise StorageUnavailable(f"{path} cannot be written: {error.strerror}") from error
+    with storage_errors(path):
+        write_whole(path, content, _PRIVATE)
     return LogSigner(key)
 
 
@@ -69,16 +66,3 @@ def _read(path: Path) -> bytes:
     if len(content) > MAX_FILE_OCTETS:
         raise ConfigurationError(f"{path} is larger than any key: {_RESTORE}")
     return content
-
-
-def _write(path: Path, content: bytes) -> None:
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.unlink(missing_ok=True)
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _PRIVATE)
-    with open(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(descriptor)
-    # Content before name: a crash in between must not leave half a key under the name of a whole one.
-    os.rename(unfinished, path)
-    sync_directory(path.parent)

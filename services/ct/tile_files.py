@@ -7,7 +7,6 @@ Promise: when a method that writes returns, content and name are on the disk. Ti
 that exists with another content is a LogDamaged, and stays as it is.
 
 Rules:
-- Content, fsync, rename, fsync of the directory. What a crash left under the other name is removed by the next write.
 - They are what everybody may read of the log, and a copy of them can be served as it is (C2SP static-ct-api).
 - There is one writer. The checkpoint alone is renamed without syncing the directory: the one before is as true.
 """
@@ -25,6 +24,7 @@ from services.ct.messages import DATA_LEVEL
 from services.ct.tiles import FULL_OCTETS, LEVELS, Place, full_tiles
 from services.errors import ConfigurationError, StorageUnavailable
 from services.rfc6962.note import MAX_NOTE_OCTETS
+from services.whole_files import rename_whole, sync_directory, write_whole
 
 MAX_DATA_TILE_OCTETS: Final = 256 * 140_000  # the largest entries there can be
 _DIRECTORY: Final = 0o755
@@ -80,7 +80,7 @@ class TileFiles:
         """Publish a checkpoint in place of the one before. Raises StorageUnavailable."""
         path = self.directory / "checkpoint"
         with _storage_errors(path):
-            self._write(path, note)
+            rename_whole(path, note, _FILE)
 
     def check_presence(self, published: int, size: int | None) -> None:
         """Whether all tiles of the first `published` leaves are there, and none beyond `size`. Raises LogDamaged."""
@@ -114,24 +114,9 @@ class TileFiles:
         if there is None:
             with _storage_errors(path):
                 self._ensure(path.parent)
-                self._write(path, content)
-                _sync(path.parent)
+                write_whole(path, content, _FILE)
         elif there != content:
             raise LogDamaged(f"{path} exists and holds something else than the log has for it. {_RESTORE}")
-
-    def _write(self, path: Path, content: bytes) -> None:
-        unfinished = path.with_name(f".{path.name}.unfinished")
-        unfinished.unlink(missing_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(unfinished, flags, _FILE)
-        try:
-            with open(descriptor, "wb", closefd=False) as file:
-                file.write(content)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        # Content before name: the other way round, a crash in between leaves an empty file that looks like a whole one.
-        os.rename(unfinished, path)
 
     def _ensure(self, directory: Path) -> None:
         if directory in self._made:
@@ -139,7 +124,7 @@ class TileFiles:
         if not directory.is_dir():
             self._ensure(directory.parent)
             directory.mkdir(mode=_DIRECTORY)
-            _sync(directory.parent)
+            sync_directory(directory.parent)
         self._made.add(directory)
 
 
@@ -151,14 +136,6 @@ def _read(path: Path, limit: int) -> bytes | None:
                 return file.read(limit + 1)
         except FileNotFoundError:
             return None
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -17,10 +17,11 @@ import structlog
 import uvloop
 
 from monitoring.metrics import Metrics
+from services import whole_files
 from services.ca.assembly import rules_of
 from services.ca.metrics import families
 from services.ca.service import build
-from services.ca.status import crl, crl_files
+from services.ca.status import crl
 from services.ca.status.crl import Published
 from services.ca.status.revocation import Revocation
 from services.ca.status.storage import ListKey, StatusStorage
@@ -65,25 +66,33 @@ def watch(fate: RevocationFate) -> None:
 
     StatusStorage.revoke, StatusStorage.store_crl = watched_revoke, watched_store  # type: ignore[method-assign]
     crl.sign = _followed(crl.sign, fate, "after-sign")
-    crl_files._write = _followed(crl_files._write, fate, "after-write")
-    setattr(crl_files, "os", _Renaming(fate))  # noqa: B010 - os, with one function watched
-    crl_files._sync = _followed(crl_files._sync, fate, "after-directory-sync")
+    whole_files.write_new = _followed(whole_files.write_new, fate, "after-write", of_list)
+    setattr(whole_files, "os", _Renaming(fate))  # noqa: B010 - os, with one function watched
+    whole_files.sync_directory = _followed(whole_files.sync_directory, fate, "after-directory-sync", of_list)
 
 
 class _Renaming:
-    """The module os as the lists' files use it."""
+    """The module os as files are written with it."""
 
     def __init__(self, fate: RevocationFate) -> None:
-        self.rename = _followed(os.rename, fate, "after-rename")
+        self.rename = _followed(os.rename, fate, "after-rename", of_list)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(os, name)
 
 
-def _followed(call: Callable[..., Any], fate: RevocationFate, step: str) -> Callable[..., Any]:
+def of_list(path: Path, *_: object) -> bool:
+    """Whether a file that is written belongs to a list, or is the directory of lists."""
+    return "crl" in path.name
+
+
+def _followed(
+    call: Callable[..., Any], fate: RevocationFate, step: str, counts: Callable[..., bool] = lambda *_: True
+) -> Callable[..., Any]:
     def watched(*arguments: Any) -> Any:
         result = call(*arguments)
-        fate.reached(step)
+        if counts(*arguments):
+            fate.reached(step)
         return result
 
     return watched

@@ -1,6 +1,6 @@
 """The authority's keys and certificates as files.
 
-    DATA_DIR/ca/hierarchy.json          0600    which authorities there are: `hierarchy_document`
+    DATA_DIR/ca/hierarchy.json          0600    which authorities there are: `document.py`
     DATA_DIR/ca/authorities/ID/         0700    one directory for each, named by the serial number of its certificate
         certificate.pem                 0644
         key.pem or key.pkcs11           0600    the key, or where it is; none for a root whose key is kept elsewhere
@@ -48,9 +48,10 @@ from services.ca.hierarchy.document import (
 from services.ca.hierarchy.hierarchy import Hierarchy, HierarchyMismatch, Issuer, Kind, Root
 from services.ca.hierarchy.keyring import KEY_FILE, URI_FILE, Keyring, place_of
 from services.ca.keys import key_files
-from services.ca.keys.key_files import PRIVATE, PUBLIC, RESTORE, storage_errors
+from services.ca.keys.key_files import PRIVATE, PUBLIC, RESTORE
 from services.ca.keys.signing_keys import SigningKey
 from services.errors import ConfigurationError, StorageUnavailable
+from services.whole_files import storage_errors, sync_directory, write_new, write_whole
 
 DOCUMENT: Final = "hierarchy.json"
 CERTIFICATE: Final = "certificate.pem"
@@ -179,7 +180,7 @@ class HierarchyFiles:
                         "then remove it; it is made again at the next start"
                     )
             with storage_errors(path):
-                key_files.replace_whole(path, content, PUBLIC)
+                write_whole(path, content, PUBLIC)
 
     # -- reading
 
@@ -249,12 +250,12 @@ class HierarchyFiles:
             for authority in current.authorities
         )
         with storage_errors(self.document):
-            key_files.replace_whole(self.document, written(HierarchyDocument(authorities=entries)), PRIVATE)
+            write_whole(self.document, written(HierarchyDocument(authorities=entries)), PRIVATE)
 
     def _give_names(self, ids: Iterator[str]) -> None:
         for id_ in tuple(ids):
             os.rename(self._unnamed(id_), self._place(id_))
-            key_files.sync(self.directory)
+            sync_directory(self.directory)
 
     def _remove_unused(self) -> None:
         named = {entry.id for entry in self._read_document().authorities} if self.document.exists() else set()
@@ -293,9 +294,9 @@ def _contents(authority: Root | Issuer, keyring: Keyring) -> dict[str, bytes]:
 def _write_directory(directory: Path, contents: Mapping[str, bytes]) -> None:
     key_files.make_directory(directory)
     for name, content in contents.items():
-        key_files.write_new(directory / name, content, PRIVATE if name in {KEY_FILE, URI_FILE} else PUBLIC)
+        write_new(directory / name, content, PRIVATE if name in {KEY_FILE, URI_FILE} else PUBLIC)
     # Names before the rename: an authority that is there must have all of its files after a power failure, too.
-    key_files.sync(directory)
+    sync_directory(directory)
 
 
 def _digest(contents: Mapping[str, bytes]) -> str:

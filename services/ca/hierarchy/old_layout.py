@@ -23,6 +23,7 @@ from services.ca.hierarchy.keyring import Keyring
 from services.ca.keys import key_files
 from services.ca.keys.signing_keys import SigningKey
 from services.errors import ConfigurationError
+from services.whole_files import storage_errors, sync_directory
 
 OLD_DIRECTORY: Final = "hierarchy"
 _KEYS: Final = ("root.key", "intermediate.key")
@@ -42,13 +43,13 @@ def take_over(ca_dir: Path, files: HierarchyFiles, now: Callable[[], int]) -> bo
         raise ConfigurationError(
             f"{old} holds other authorities than {files.directory}: find out which are yours, and move the others away"
         )
-    with key_files.storage_errors(old):
+    with storage_errors(old):
         for name in _KEYS:
             key_files.destroy(old / name)
         for path in old.iterdir():
             path.unlink()
         old.rmdir()
-        key_files.sync(ca_dir)
+        sync_directory(ca_dir)
     return True
 
 

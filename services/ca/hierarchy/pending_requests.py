@@ -24,6 +24,7 @@ from services.ca.hierarchy.keyring import KEY_FILE, URI_FILE, Keyring
 from services.ca.hierarchy.messages import CeremonyRefused
 from services.ca.keys import key_files
 from services.ca.keys.signing_keys import SigningKey, spki
+from services.whole_files import storage_errors, sync_directory, write_new
 
 MAX_PENDING: Final = 16
 REQUEST: Final = "request.pem"
@@ -41,7 +42,7 @@ class PendingRequests:
         place = self._place(spki(key.public_key()))
         unfinished = place.with_name(f".{place.name}")
         name, content = self._keyring.stored(key)
-        with key_files.storage_errors(self._directory):
+        with storage_errors(self._directory):
             key_files.make_directory(self._directory)
             if len(self._pending()) >= MAX_PENDING:
                 raise CeremonyRefused(
@@ -50,11 +51,11 @@ class PendingRequests:
             for left in self._directory.glob(".*"):
                 shutil.rmtree(left)
             key_files.make_directory(unfinished)
-            key_files.write_new(unfinished / name, content, key_files.PRIVATE)
-            key_files.write_new(unfinished / REQUEST, key_files.csr_pem(csr), key_files.PUBLIC)
-            key_files.sync(unfinished)
+            write_new(unfinished / name, content, key_files.PRIVATE)
+            write_new(unfinished / REQUEST, key_files.csr_pem(csr), key_files.PUBLIC)
+            sync_directory(unfinished)
             os.rename(unfinished, place)
-            key_files.sync(self._directory)
+            sync_directory(self._directory)
 
     def key(self, public_key: bytes) -> SigningKey | None:
         """The key of the request with this public key (SubjectPublicKeyInfo, DER). Raises ConfigurationError."""
@@ -67,11 +68,11 @@ class PendingRequests:
     def remove(self, public_key: bytes) -> None:
         """Forget the request with this public key. Raises StorageUnavailable."""
         place = self._place(public_key)
-        with key_files.storage_errors(place):
+        with storage_errors(place):
             if place.exists():
                 key_files.destroy(place / KEY_FILE)
                 shutil.rmtree(place)
-                key_files.sync(self._directory)
+                sync_directory(self._directory)
 
     def encrypt_keys(self) -> int:
         """Encrypt the keys that are not; returns how many. Raises ConfigurationError and StorageUnavailable."""
@@ -83,7 +84,7 @@ class PendingRequests:
             content = key_files.read(path, private=True)
             if not key_files.is_encrypted(content):
                 key = self._keyring.opened(path, content)
-                with key_files.storage_errors(path):
+                with storage_errors(path):
                     key_files.replace_key(path, key_files.pkcs8(key, self._keyring.passphrase))
                 count += 1
         return count

@@ -63,7 +63,7 @@ Adopt = Callable[[Hierarchy], None]
 
 
 class Ceremonies:
-    """Answers the methods of `ceremony_messages`. `now` gives seconds since the Unix epoch.
+    """Answers the methods of `messages.py`. `now` gives seconds since the Unix epoch.
 
     `adopt` are those who work with the hierarchy; each is told of a new one, on the event loop.
     """

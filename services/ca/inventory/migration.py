@@ -3,7 +3,7 @@
 Rules:
 - A count changes in the transaction of what it counts, so that no crash leaves them apart, and reading one takes as
   long at a million rows as at ten.
-- What triggers can say is said by triggers. They cannot write names backwards or digest them: `inventory_storage` does,
+- What triggers can say is said by triggers. They cannot write names backwards or digest them: `storage` does,
   where a certificate is stored and where one is deleted.
 - Only rows in state `issued` are counted and found. A row that leaves the state, or the table, leaves the counts;
   `issue_days` alone is history, and keeps what was issued on a day for ever.

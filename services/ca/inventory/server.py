@@ -1,7 +1,7 @@
 """The inventory: what is on record in numbers, what ends and is to be renewed, how the record grows.
 
 Rules:
-- Every figure is read in constant time: counted when a certificate is stored (`inventory_storage.py`), never by looking
+- Every figure is read in constant time: counted when a certificate is stored (`storage.py`), never by looking
   through the record.
 - The radar gets its items from sources: whoever owns what ends knows its schedule. The leaves and the certificate of
   the API are on record here.

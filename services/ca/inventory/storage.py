@@ -4,7 +4,7 @@ The promise, in words: counts and record change in one transaction, so they agre
 returns, its certificates and everything that found them are gone, and the record says from where on it is complete.
 
 Rules:
-- Counts are kept by triggers (`inventory_migration.py`); `add_names` belongs to the write that stores a certificate.
+- Counts are kept by triggers (`migration.py`); `add_names` belongs to the write that stores a certificate.
 - What ends within a time is the sum of whole hours and, at the two edges, a walk of the index by expiry: it takes as
   long as one hour has certificates, however many there are in all.
 - A certificate that is deleted had expired. One that was revoked stays for REVOKED_KEPT_SECONDS after both its end and

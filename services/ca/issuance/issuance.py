@@ -8,7 +8,7 @@ Rules:
 - The subject is the first name as common name, or empty when that is too long for one, or an address under name
   constraints, with the organization of the profile, if it has one; the alternative names are critical exactly when the
   subject is empty (RFC 5280, section 4.2.1.6).
-- Where the status of a certificate is published follows from its serial number and issuer (`status_urls`).
+- Where the status of a certificate is published follows from its serial number and issuer (`status/urls.py`).
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
-"""One key, one certificate, one document as a file: read strictly, written whole.
+"""One key, one certificate, one document as a file: read strictly; a key is also destroyed.
 
 Rules:
 - A private key that others may read is not used. What is missing, unreadable or damaged is a ConfigurationError that
-  names the file and says what to do; a full or failing disk is StorageUnavailable.
-- Content before name: a file is written and synced under another name, and renamed. The other way round, a crash in
-  between leaves half a file that looks like a whole one.
+  names the file and says what to do. `services/whole_files.py` writes them.
 - A key that is to be gone is overwritten before its name is taken away. That is all a file system lets us do: copies
   that it, or the disk below it, made for itself are out of reach.
 """
@@ -13,8 +11,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +20,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
 from services.ca.keys.signing_keys import SigningKey, is_signing_key
-from services.errors import ConfigurationError, StorageUnavailable
+from services.errors import ConfigurationError
+from services.whole_files import sync_directory, write_whole
 
 MAX_FILE_BYTES: Final = 65_536
 PRIVATE: Final = 0o600
@@ -32,7 +30,6 @@ DIRECTORY: Final = 0o700
 RESTORE: Final = "restore it from a backup; nothing was changed"
 
 _ENCRYPTED: Final = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
-_UNFINISHED: Final = ".unfinished"
 
 
 class WrongPassphrase(Exception):
@@ -110,33 +107,14 @@ def certificates_in(path: Path, content: bytes) -> list[x509.Certificate]:
 def make_directory(path: Path) -> None:
     """Make a directory, and those above it, for the owner alone. Raises OSError."""
     path.mkdir(mode=DIRECTORY, parents=True, exist_ok=True)
-    sync(path.parent)
-
-
-def write_new(path: Path, content: bytes, mode: int) -> None:
-    """Write a file that must not exist yet. Its name is durable after `sync` of its directory. Raises OSError."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE)
-    with open(descriptor, "wb") as file:
-        os.fchmod(descriptor, mode)
-        file.write(content)
-        file.flush()
-        os.fsync(descriptor)
-
-
-def replace_whole(path: Path, content: bytes, mode: int) -> None:
-    """Give a file new content at one moment. Raises OSError."""
-    unfinished = path.with_name(f".{path.name}{_UNFINISHED}")
-    unfinished.unlink(missing_ok=True)
-    write_new(unfinished, content, mode)
-    os.rename(unfinished, path)
-    sync(path.parent)
+    sync_directory(path.parent)
 
 
 def replace_key(path: Path, content: bytes) -> None:
     """Give a key's file new content at one moment, and overwrite the old content afterwards. Raises OSError."""
     old = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        replace_whole(path, content, PRIVATE)
+        write_whole(path, content, PRIVATE)
         _overwrite(old)
     finally:
         os.close(old)
@@ -151,25 +129,7 @@ def destroy(path: Path) -> None:
         finally:
             os.close(descriptor)
         os.unlink(path)
-        sync(path.parent)
-
-
-def sync(directory: Path) -> None:
-    """Make the names in a directory durable. Raises OSError."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
-    """Turn the OSError of a write into StorageUnavailable."""
-    try:
-        yield
-    except OSError as error:
-        raise StorageUnavailable(f"{path} cannot be written: {error.strerror}") from error
+        sync_directory(path.parent)
 
 
 def _overwrite(descriptor: int) -> None:

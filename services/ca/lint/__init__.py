@@ -1,1 +1,1 @@
-"""The look at each certificate, octet by octet, by code that shares nothing with what makes them. Pure."""
+"""The look at each certificate, octet by octet, by code of its own. Pure."""

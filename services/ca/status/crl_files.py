@@ -5,25 +5,24 @@
 
 Rules:
 - They are what a restored backup of the database is compared with: what a list here says is revoked stays revoked.
-- A file is whole or the one before: written and synced under another name, renamed, its directory synced.
+- A file is whole or the one before.
 - Files here may come from anywhere. Nothing in them counts before a signature of one of our authorities was verified.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from services.errors import StorageUnavailable
+from services.whole_files import UNFINISHED, storage_errors, sync_directory, write_whole
 
 MAX_FILES: Final = 4096
 MAX_FILE_BYTES: Final = 67_108_864
 _DIRECTORY_MODE: Final = 0o700
 _FILE_MODE: Final = 0o644
-_UNFINISHED: Final = ".unfinished"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +49,8 @@ class CrlFiles:
         try:
             if not self.directory.exists():
                 self.directory.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
-                _sync(self.directory.parent)
-            for left in self.directory.glob(f".*{_UNFINISHED}"):
+                sync_directory(self.directory.parent)
+            for left in self.directory.glob(f".*{UNFINISHED}"):
                 left.unlink(missing_ok=True)
         except OSError as error:
             raise StorageUnavailable(f"{self.directory} cannot be made: {error.strerror}") from error
@@ -70,14 +69,8 @@ class CrlFiles:
     def publish(self, issuer: str, partition: int, der: bytes) -> None:
         """Put a list in place of the one before. Raises StorageUnavailable: then the one before is still there."""
         path = self.path(issuer, partition)
-        unfinished = path.with_name(f".{path.name}{_UNFINISHED}")
-        try:
-            unfinished.unlink(missing_ok=True)
-            _write(unfinished, der)
-            os.rename(unfinished, path)
-            _sync(self.directory)
-        except OSError as error:
-            raise StorageUnavailable(f"{path} cannot be written: {error.strerror}") from error
+        with storage_errors(path):
+            write_whole(path, der, _FILE_MODE)
 
 
 def _read(path: Path) -> FoundFile:
@@ -89,20 +82,3 @@ def _read(path: Path) -> FoundFile:
     if len(content) > MAX_FILE_BYTES:
         return FoundFile(path, b"", f"it has more than {MAX_FILE_BYTES} bytes")
     return FoundFile(path, content)
-
-
-def _write(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, _FILE_MODE)
-    with open(descriptor, "wb") as file:
-        os.fchmod(descriptor, _FILE_MODE)
-        file.write(content)
-        file.flush()
-        os.fsync(descriptor)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

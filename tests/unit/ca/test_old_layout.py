@@ -13,6 +13,7 @@ from services.ca.hierarchy.keyring import Keyring
 from services.ca.hierarchy.old_layout import take_over
 from services.ca.keys import key_files
 from services.errors import ConfigurationError
+from services.whole_files import write_new
 from tests.unit.ca.authorities import NOW, hierarchy_of
 
 ROOT_KEY, KEY = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
@@ -26,8 +27,8 @@ def old_layout(ca_dir: Path) -> tuple[x509.Certificate, x509.Certificate]:
     directory = ca_dir / "hierarchy"
     directory.mkdir(mode=0o700)
     for title, certificate, key in (("root", root, ROOT_KEY), ("intermediate", intermediate, KEY)):
-        key_files.write_new(directory / f"{title}.key", key_files.pkcs8(key, None), 0o600)
-        key_files.write_new(directory / f"{title}.pem", certificate_pem(certificate), 0o644)
+        write_new(directory / f"{title}.key", key_files.pkcs8(key, None), 0o600)
+        write_new(directory / f"{title}.pem", certificate_pem(certificate), 0o644)
     return root, intermediate
 
 
