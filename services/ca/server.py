@@ -28,7 +28,6 @@ import asyncio
 import ssl
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, ParamSpec, TypeVar
 
@@ -359,22 +358,7 @@ class CertificateAuthority:
         self._metrics.unfinished.set(count)
 
     def _trouble(self) -> str | None:
-        return next(filter(None, map(self._issuer_trouble, self._issuers.values())), None)
-
-    def _issuer_trouble(self, issuer: Issuer) -> str | None:
-        """Why an intermediate cannot issue now, in the operator's terms."""
-        validity, now = issuer.validity, self._now()
-        if now > validity.not_after:
-            return (
-                f"the intermediate certificate expired on {_date(validity.not_after)}: replace it with "
-                "`trustchain ca rotate intermediate`"
-            )
-        if now < validity.not_before:
-            return (
-                f"the intermediate certificate is valid from {_date(validity.not_before)} on, and the clock of this "
-                f"host says {_date(now)}: set the clock"
-            )
-        return None
+        return next(filter(None, (issuer.trouble(self._now()) for issuer in self._issuers.values())), None)
 
 
 @lru_cache(maxsize=256)
@@ -402,7 +386,3 @@ def _item(kind: ExpiryKind, authority: Root | Issuer) -> Item:
         return Item.of_certificate(kind, authority.certificate)
     name = authority.certificate.subject.rfc4514_string()
     return Item(kind=kind, name=name, not_after=authority.validity.not_after, serial=authority.id)
-
-
-def _date(unix_seconds: int) -> str:
-    return datetime.fromtimestamp(unix_seconds, UTC).isoformat()

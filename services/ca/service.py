@@ -118,16 +118,13 @@ async def build(worker: Worker) -> CaService:
     inventory = assembly.inventory_of(worker, storage, (items,))
     composer = assembly.composer_of(worker, storage, authority, status, metrics)
     handlers: dict[str, Handler] = {
-        "issue": authority.issue,
-        "get": authority.get,
-        "list": authority.list,
-        "roots": authority.roots,
-        **{name: _when(status, name) for name in ("revoke", "crl", "ocsp", "issuer_certificate")},
+        **{name: getattr(authority, name) for name in ISSUANCE},
+        **{name: _when(status, name) for name in STATUS},
+        **{name: _after(status, getattr(ceremonies, name)) for name in CEREMONIES},
+        **{name: _when(reconciler, name) for name in RECONCILIATION},
+        **{name: getattr(composer, name) for name in EVIDENCE},
         "inventory": inventory.inventory,
         "expiry": _after(status, inventory.expiry),
-        "evidence": composer.evidence,
-        "findings": _when(reconciler, "findings"),
-        **{name: _after(status, getattr(ceremonies, name)) for name in CEREMONIES},
     }
     server = Server(worker.sockets[LISTENER], {name: (asked, handlers[name]) for name, (asked, _) in METHODS.items()})
     server.start()

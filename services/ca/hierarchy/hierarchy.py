@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from itertools import pairwise, takewhile
 from types import MappingProxyType
 from typing import Final, Literal, TypeVar
@@ -90,6 +91,21 @@ class Issuer:
     def chain(self) -> tuple[x509.Certificate, ...]:
         """What clients are given: the path, and the cross certificates."""
         return self.path + self.crosses
+
+    def trouble(self, now: int) -> str | None:
+        """Why it cannot issue at `now`, seconds since the Unix epoch, in the operator's terms."""
+        validity = self.validity
+        if now > validity.not_after:
+            return (
+                f"the intermediate certificate expired on {_date(validity.not_after)}: replace it with "
+                "`trustchain ca rotate intermediate`"
+            )
+        if now < validity.not_before:
+            return (
+                f"the intermediate certificate is valid from {_date(validity.not_before)} on, and the clock of this "
+                f"host says {_date(now)}: set the clock"
+            )
+        return None
 
     @property
     def validity(self) -> Validity:
@@ -355,3 +371,7 @@ def _retired(authority: T, now: int) -> T:
 
 def _name(name: x509.Name) -> str:
     return name.rfc4514_string() or "an authority without a name"
+
+
+def _date(unix_seconds: int) -> str:
+    return datetime.fromtimestamp(unix_seconds, UTC).isoformat()

@@ -29,23 +29,12 @@ from services.ca.status.storage import StatusStorage
 from services.ca.storage import MIGRATIONS
 from services.database import Database
 from services.rpc_server import Call
+from tests.rig.event_log import EventLog
 from tests.unit.audit.journal import QUIET, Journal, JournalPeer, answer, authorities, issuer_name
 from tests.unit.audit.rows import insert
 from tests.unit.ca.authorities import NOW
 
 CALL = Call("findings", 2**63, "")
-
-
-class Log:
-    """Keeps the events."""
-
-    def __init__(self) -> None:
-        self.events: list[tuple[str, dict[str, Any]]] = []
-
-    def info(self, event: str, **values: Any) -> None:
-        self.events.append((event, values))
-
-    warning = error = info
 
 
 @dataclass
@@ -60,7 +49,7 @@ class Host:
     reconciler: Reconciler
     storage: ReconciliationStorage
     hold: IssuanceHold
-    log: Log
+    log: EventLog
     consent: Path
     now: list[int]
     metrics: Metrics
@@ -95,7 +84,7 @@ async def hosted(
 ) -> AsyncIterator[Host]:
     database = await Database.open(directory / "certificates.db", MIGRATIONS)
     peer = peer or JournalPeer(journal)
-    storage, hold, log, now = ReconciliationStorage(database), IssuanceHold(), Log(), [NOW + 10]
+    storage, hold, log, now = ReconciliationStorage(database), IssuanceHold(), EventLog(), [NOW + 10]
     registered = Metrics.in_memory(reconciler_metrics.FAMILIES)
     metrics = ReconcilerMetrics(registered)
     asked: list[bytes] = []

@@ -14,6 +14,7 @@ from services.errors import (
     StorageUnavailable,
 )
 from services.rpc_server import Call
+from tests.rig.event_log import EventLog
 from tests.rig.fake_log import FakeLog, LogPeer
 from tests.unit.ca.applicants import dns, pem, request
 from tests.unit.ca.authorities import NOW, authority_over, hierarchy_of, rules
@@ -23,29 +24,13 @@ CALL = Call("a method", 2**63, "")
 CSR = pem(request(dns("host.example")))
 
 
-class Log:
-    """Keeps the events."""
-
-    def __init__(self) -> None:
-        self.events: list[tuple[str, dict[str, Any]]] = []
-
-    def info(self, event: str, **values: Any) -> None:
-        self.events.append((event, values))
-
-    warning = error = info
-
-    def of(self, event: str) -> list[dict[str, Any]]:
-        """What was said of each event of this name."""
-        return [values for name, values in self.events if name == event]
-
-
 class Host:
     """One authority with a clock that stands still, and its log with the same clock."""
 
     def __init__(self, storage: Storage, made: Hierarchy, ruled: Rules) -> None:
         self.now = NOW
         self.storage = storage
-        self.log = Log()
+        self.log = EventLog()
         self.metrics = Metrics.in_memory(families(ruled.profiles))
         self.transparency = FakeLog(now=lambda: self.now * 1000)
         self.peer = LogPeer(self.transparency)

@@ -28,26 +28,12 @@ from services.ca.status.surroundings import Surroundings
 from services.ca.storage import MIGRATIONS, Reservation, Storage
 from services.database import Database
 from services.rpc_server import Call
+from tests.rig.event_log import EventLog
 from tests.unit.ca.applicants import ApplicantKey, dns, pem, request
 from tests.unit.ca.authorities import NOW, decided, hierarchy_of, rules
 
 CALL = Call("a method", 2**63, "")
 FULL_DAY = 86_400
-
-
-class Log:
-    """Keeps the events."""
-
-    def __init__(self) -> None:
-        self.events: list[tuple[str, dict[str, Any]]] = []
-
-    def info(self, event: str, **values: Any) -> None:
-        self.events.append((event, values))
-
-    warning = error = info
-
-    def named(self, event: str) -> list[dict[str, Any]]:
-        return [values for name, values in self.events if name == event]
 
 
 class StatusHost:
@@ -60,7 +46,7 @@ class StatusHost:
             server=Server(data_dir=str(directory), runtime_dir=str(directory / "run")), ca=Ca(**ca)
         )
         self.now = NOW
-        self.log = Log()
+        self.log = EventLog()
         self.metrics = Metrics.in_memory(families(["tls-server"]))
         self.files = CrlFiles(self.settings.paths.ca_dir / "crl")
         self.authorities: Authorities = authorities_of(self.hierarchy, self.settings.ca.crl_partitions)

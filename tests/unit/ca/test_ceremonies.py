@@ -35,10 +35,10 @@ from services.ca.messages import GetCertificate, GetRoots
 from services.ca.metrics import families
 from services.errors import StorageUnavailable
 from services.rpc_server import Call
+from tests.rig.event_log import EventLog
 from tests.rig.fake_log import FakeLog, LogPeer
 from tests.unit.ca.applicants import dns, pem, request
 from tests.unit.ca.authorities import NOW, asked, authority_over, hierarchy_of, means, rules
-from tests.unit.ca.hosts import Log
 from tests.unit.ca.records import opened
 from tests.unit.ca.test_ceremony import FOREIGN, FOREIGN_ROOT, KEY, ROOT_KEY, authority
 
@@ -53,7 +53,7 @@ class Host:
     def __init__(self, directory: Path, storage: Any, keyring: Keyring, settings: Ca) -> None:
         server = Server(data_dir=str(directory), runtime_dir=str(directory / "run"))
         self.now = NOW
-        self.log = Log()
+        self.log = EventLog()
         self.files = HierarchyFiles(directory / "ca", directory / "ca" / "root.pem", keyring)
         self.files.commit(hierarchy_of())
         self.metrics = Metrics.in_memory(families(rules().profiles))

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,23 +18,12 @@ from services.ca.messages import OWN_API
 from services.ca.storage import Storage
 from services.errors import StorageUnavailable
 from services.rpc_server import Call
+from tests.rig.event_log import EventLog
 from tests.unit.ca.records import NOW, issue, opened, reservation, revoke
 
 CALL = Call("a method", 2**63, "")
 DAY = 86_400
 FREE = 10**9
-
-
-class Log:
-    """Keeps the events."""
-
-    def __init__(self) -> None:
-        self.events: list[tuple[str, dict[str, Any]]] = []
-
-    def info(self, event: str, **values: Any) -> None:
-        self.events.append((event, values))
-
-    warning = error = info
 
 
 class Host:
@@ -45,7 +33,7 @@ class Host:
         self.storage = storage
         queries = operation("trustchain_ca_queries", "Questions", labels={"method": ("inventory", "expiry")})
         self.metrics = Metrics.in_memory((*queries, *FAMILIES))
-        self.log = Log()
+        self.log = EventLog()
         self.items: list[Item] = []
         self.disk_free: int | OSError = FREE
         metrics = InventoryMetrics(self.metrics)

@@ -423,7 +423,7 @@ def test_a_restored_backup_does_not_undo_a_revocation(tmp_path: Path) -> None:
             assert (found.revoked_at, found.reason) == (NOW, "keyCompromise")
             assert (await document(host, serial)).number > number
         assert host.listed() == set(serials)
-        taken = sum(values["count"] for values in host.log.named(TAKEN_OVER))
+        taken = sum(values["count"] for values in host.log.of(TAKEN_OVER))
         assert taken == 2
         assert host.metrics.counter("trustchain_ca_revocations_taken_over_total").value == 2
 
@@ -470,7 +470,7 @@ def test_files_that_are_no_lists_of_ours_are_named_in_the_log_and_left_alone(tmp
     (directory / "garbage.crl").write_bytes(b"garbage")
     (directory / "directory.crl").mkdir()
     host = on_status(tmp_path / "here", nothing)
-    named = {Path(values["path"]).name for values in host.log.named("a revocation list is not looked at")}
+    named = {Path(values["path"]).name for values in host.log.of("a revocation list is not looked at")}
     assert named == {"foreign.crl", "garbage.crl", "directory.crl"}
     assert (directory / "garbage.crl").read_bytes() == b"garbage"
 
