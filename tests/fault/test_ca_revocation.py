@@ -126,6 +126,18 @@ class Revoking:
     def issuer(self) -> x509.Certificate:
         return x509.load_pem_x509_certificate(self.issued[0].chain[0].encode("ascii"))
 
+    async def on_record(self, client: Client) -> set[str]:
+        """The serial numbers of all pages of what is revoked: a page is bound by its octets too."""
+        serials: set[str] = set()
+        cursor: str | None = None
+        while True:
+            asked = ListCertificates(status="revoked", limit=1000, cursor=cursor)
+            page = await client.call("list", asked, CertificatePage, timeout=20.0)
+            serials |= {certificate.serial for certificate in page.certificates}
+            cursor = page.next_cursor
+            if cursor is None:
+                return serials
+
     async def check(self) -> None:
         """All promises, as the running authority and its files tell them."""
         client = Client(self.directory / "ca.sock")
@@ -148,8 +160,7 @@ class Revoking:
             answer = await client.call("ocsp", query, OcspAnswer, timeout=20.0)
             status = ocsp.verify(answer.der, ocsp.parse(query.request), issuer, answer.produced_at)
             assert status == "revoked"
-        page = await client.call("list", ListCertificates(status="revoked", limit=1000), CertificatePage, timeout=20.0)
-        on_record = {certificate.serial for certificate in page.certificates}
+        on_record = await self.on_record(client)
         assert {revoked.serial for revoked in self.acknowledged} <= on_record
         assert {serial_text(serial) for serials in listed.values() for serial in serials} >= on_record
         await client.close()

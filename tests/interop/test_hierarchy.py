@@ -27,9 +27,13 @@ pytestmark = pytest.mark.interop
 
 Peer = Callable[[str], str]
 NOW = int(time.time())
-LATER = NOW + 60  # the other programs take the time of their own
 SERIAL = 0x80000000000000000000000000000001
 SERVER = ("-purpose", "sslserver", "-x509_strict")
+
+
+def just_after() -> int:
+    """A time after what openssl made: it takes the time of the machine, which may be long after NOW."""
+    return int(time.time()) + 1
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
@@ -209,9 +213,9 @@ def test_an_intermediate_that_openssl_signed_issues(require_peer: Peer, tmp_path
     must(openssl, "req", "-verify", "-noout", "-in", _bytes(tmp_path / "r.pem", csr))
     certificate = openssl_sign(openssl, tmp_path, csr)
     root = x509.load_pem_x509_certificate((tmp_path / "root.crt").read_bytes())
-    after = ceremony.imported_intermediate(before, LATER, certificate, [root], key)
+    after = ceremony.imported_intermediate(before, just_after(), certificate, [root], key)
     hierarchy.verify(after)
-    issued = leaf(after, dns("host.example"), now=LATER)
+    issued = leaf(after, dns("host.example"), now=just_after())
     assert accepts_openssl(require_peer, tmp_path, after, issued)
     assert accepts_gnutls(require_peer, tmp_path, after, issued)
 
@@ -222,9 +226,11 @@ def test_a_root_that_openssl_made_is_imported_and_its_leaves_verify(
     key_path, root_path = openssl_root(require_peer("openssl"), tmp_path)
     root = x509.load_pem_x509_certificate(Path(root_path).read_bytes())
     root_key = key_files.parse_key(Path(key_path).read_bytes(), None)
-    after = ceremony.imported_root(before, means(LATER), root, root_key, Keyring().generate("classical", "p256", ""))
+    after = ceremony.imported_root(
+        before, means(just_after()), root, root_key, Keyring().generate("classical", "p256", "")
+    )
     hierarchy.verify(after)
-    assert accepts_openssl(require_peer, tmp_path, after, leaf(after, dns("host.example"), now=LATER))
+    assert accepts_openssl(require_peer, tmp_path, after, leaf(after, dns("host.example"), now=just_after()))
 
 
 def test_an_intermediate_that_is_signed_with_sha1_is_not_imported(
@@ -235,7 +241,7 @@ def test_an_intermediate_that_is_signed_with_sha1_is_not_imported(
     certificate = openssl_sign(require_peer("openssl"), tmp_path, csr, "-sha1")
     root = x509.load_pem_x509_certificate((tmp_path / "root.crt").read_bytes())
     with pytest.raises(CeremonyRefused, match="Unsupported signature algorithm"):
-        ceremony.imported_intermediate(before, LATER, certificate, [root], key)
+        ceremony.imported_intermediate(before, just_after(), certificate, [root], key)
 
 
 def test_an_exported_key_is_read_by_openssl(require_peer: Peer, tmp_path: Path, before: Hierarchy) -> None:
