@@ -9,14 +9,14 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from services.ct.messages import DATA_LEVEL, MAX_TREE_SIZE
 from services.rfc6962 import structures
-from services.rfc6962.merkle import HASH_OCTETS, Edge, edge_of, node_hash
-from services.rfc6962.structures import StructureError, TileLeaf
+from services.rfc6962.merkle import HASH_OCTETS, Edge, edge_of, leaf_hash, node_hash
+from services.rfc6962.structures import LEAF_PREFIX, StructureError, TileLeaf
 
 HEIGHT: Final = 8
 WIDTH: Final = 1 << HEIGHT
@@ -191,17 +191,16 @@ def place_of_node(level: int, index: int) -> tuple[Place, int, int]:
     return Place(tile_level, index // in_row), height, index % in_row
 
 
-def split_data_tile(content: bytes) -> list[bytes]:
-    """The entries of a data tile, each a TileLeaf. Raises StructureError."""
-    entries: list[bytes] = []
+def split_data_tile(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The entries of a data tile, each a TileLeaf, with their leaf hashes. Raises StructureError.
+
+    A TileLeaf begins with the TimestampedEntry that its leaf hash is over, as it stands there.
+    """
     at = 0
     while at < len(content):
-        if len(entries) == WIDTH:
-            raise StructureError(f"more than {WIDTH} entries")
-        _, end = structures.parse_tile_leaf(content, at)
-        entries.append(content[at:end])
+        timestamped, end = structures.tile_leaf_ends(content, at)
+        yield content[at:end], leaf_hash(LEAF_PREFIX + content[at:timestamped])
         at = end
-    return entries
 
 
 def parse_entry(octets: bytes) -> TileLeaf:
@@ -210,8 +209,3 @@ def parse_entry(octets: bytes) -> TileLeaf:
     if end != len(octets):
         raise StructureError(f"{len(octets) - end} octets follow the entry")
     return leaf
-
-
-def entry_indices(leaves: Sequence[TileLeaf], first: int) -> bool:
-    """Whether the entries say that they stand where they do, from index `first` on."""
-    return all(leaf.leaf_index == at for at, leaf in enumerate(leaves, first))

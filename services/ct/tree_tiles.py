@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Final
 
 from services.ct.messages import DATA_LEVEL
@@ -23,13 +24,12 @@ from services.ct.tiles import (
     Place,
     Tile,
     hash_at,
-    parse_entry,
     place_of_node,
     split_data_tile,
     width_at,
 )
-from services.rfc6962.merkle import edge_of, leaf_hash
-from services.rfc6962.structures import StructureError, TileLeaf
+from services.rfc6962.merkle import edge_of
+from services.rfc6962.structures import StructureError
 
 REMEMBERED_TILES: Final = 1024
 REMEMBERED_ENTRY_OCTETS: Final = 16 * 1_048_576
@@ -87,16 +87,17 @@ class TreeTiles:
     def read_entries(self, index: int, hashes: Tile) -> Sequence[bytes]:
         """Read and check a data tile; `hashes` is the tile of level 0 above it. May run in another thread."""
         place = Place(DATA_LEVEL, index)
+        content = self.files.read(place)
+        entries: list[bytes] = []
         try:
-            entries = split_data_tile(self.files.read(place))
-            leaves = [parse_entry(entry) for entry in entries]
+            for entry, hashed in islice(split_data_tile(content), WIDTH):
+                if hashed != hash_at(hashes.hashes, len(entries)):
+                    raise self._damaged(place, f"entry {(index << HEIGHT) + len(entries)} is not the one in the tree")
+                entries.append(entry)
         except StructureError as error:
             raise self._damaged(place, str(error)) from error
-        if len(leaves) != WIDTH:
-            raise self._damaged(place, f"it has {len(leaves)} entries")
-        for at, leaf in enumerate(leaves):
-            if not _stands_at(leaf, (index << HEIGHT) + at, hash_at(hashes.hashes, at)):
-                raise self._damaged(place, f"entry {(index << HEIGHT) + at} is not the one in the tree")
+        if len(entries) != WIDTH or sum(map(len, entries)) != len(content):
+            raise self._damaged(place, f"it does not hold {WIDTH} entries")
         return entries
 
     def remember_entries(self, index: int, entries: Sequence[bytes]) -> None:
@@ -133,7 +134,3 @@ class TreeTiles:
             f"{self.files.directory / place.path} is damaged: {found}. Nothing was changed. Put this file back from a "
             "backup: a tile that is full never changes"
         )
-
-
-def _stands_at(leaf: TileLeaf, index: int, hashed: bytes) -> bool:
-    return leaf.leaf_index == index and leaf_hash(leaf.merkle_tree_leaf) == hashed

@@ -25,6 +25,7 @@ LEAF_PREFIX: Final = b"\x00\x00"  # version 1, timestamped entry: what a MerkleT
 _V1: Final = b"\x00"
 _CERTIFICATE_TIMESTAMP: Final = b"\x00"
 _TREE_HASH: Final = b"\x01"
+_PRECERT: Final = PRECERT_ENTRY.to_bytes(2, "big")
 _SHA256_ECDSA: Final = b"\x04\x03"
 _LEAF_INDEX: Final = b"\x00\x00\x05"
 _DIGEST: Final = 32
@@ -238,6 +239,27 @@ def parse_tile_leaf(data: bytes, at: int = 0) -> tuple[TileLeaf, int]:
     return TileLeaf(timestamp, entry, index, precertificate, chain), reader.at
 
 
+def tile_leaf_ends(data: bytes, at: int = 0) -> tuple[int, int]:
+    """Where the TimestampedEntry of the TileLeaf that begins at `at` ends, and where the TileLeaf does.
+
+    Nothing is taken apart, so that a data tile can be cut into entries and hashed quickly. What no leaf hash is over,
+    the end of a TileLeaf, is checked here; of its TimestampedEntry the lengths alone are read.
+    """
+    is_precert = data[at + 8 : at + 10] == _PRECERT
+    entry = at + 10 + (_DIGEST if is_precert else 0)
+    timestamped = _vector_end(data, _vector_end(data, entry, 3), 2)
+    precertificate = _vector_end(data, timestamped, 3) if is_precert else timestamped
+    end = _vector_end(data, precertificate, 2)
+    # Where a length is cut off, the end that it leads to is beyond the octets too.
+    if end > len(data):
+        raise StructureError(f"it is cut off: {end - len(data)} octets are missing")
+    if is_precert and precertificate == timestamped + 3:
+        raise StructureError("a part is empty that must not be")
+    if (end - precertificate - 2) % _DIGEST:
+        raise StructureError("the fingerprints do not come out even")
+    return timestamped, end
+
+
 def parse_merkle_tree_leaf(data: bytes) -> tuple[int, SignedEntry, bytes]:
     """Timestamp, entry and extensions of a MerkleTreeLeaf."""
     reader = _Reader(data)
@@ -257,6 +279,11 @@ def _parse_entry(reader: _Reader) -> tuple[SignedEntry, bool]:
     if entry_type == PRECERT_ENTRY:
         return PrecertEntry(reader.take(_DIGEST), reader.vector(3, at_least=1)), True
     raise StructureError(f"there is no entry type {entry_type}")
+
+
+def _vector_end(data: bytes, at: int, length_octets: int) -> int:
+    begin = at + length_octets
+    return begin + int.from_bytes(data[at:begin], "big")
 
 
 class _Reader:

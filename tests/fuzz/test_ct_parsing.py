@@ -9,7 +9,7 @@ from services.ct import chain, tiles
 from services.ct.chain import AcceptedRoots, ChainPolicy
 from services.ct.messages import EntryType, Refusal
 from services.der import DerError
-from services.rfc6962 import note, structures
+from services.rfc6962 import merkle, note, structures
 from services.rfc6962.note import NoteError
 from services.rfc6962.structures import PrecertEntry, SignedEntry, StructureError, TileLeaf, X509Entry
 from services.rfc6962.verifier import LogVerifier
@@ -56,6 +56,8 @@ def test_tile_leaves(octets: bytes) -> None:
     except StructureError:
         return
     assert structures.tile_leaf(parsed) == octets[:end]
+    timestamped, leaf_end = structures.tile_leaf_ends(octets)
+    assert (structures.LEAF_PREFIX + octets[:timestamped], leaf_end) == (parsed.merkle_tree_leaf, end)
 
 
 @given(OCTETS | tile_leaves().map(lambda each: each.merkle_tree_leaf).flatmap(damaged))
@@ -67,13 +69,20 @@ def test_merkle_tree_leaves(octets: bytes) -> None:
     assert structures.merkle_tree_leaf(timestamp, structures.signed_entry(entry), extensions) == octets
 
 
-@given(OCTETS | st.lists(tile_leaves().map(structures.tile_leaf), max_size=4).map(b"".join))
+@given(OCTETS | st.lists(tile_leaves().map(structures.tile_leaf), max_size=4).map(b"".join).flatmap(damaged))
 def test_data_tiles(octets: bytes) -> None:
     try:
-        entries = tiles.split_data_tile(octets)
+        entries = [entry for entry, _ in tiles.split_data_tile(octets)]
     except StructureError:
         return
     assert b"".join(entries) == octets
+
+
+@given(st.lists(tile_leaves(), max_size=4))
+def test_a_data_tile_is_cut_into_its_entries_and_their_hashes(leaves: list[TileLeaf]) -> None:
+    octets = [structures.tile_leaf(leaf) for leaf in leaves]
+    hashes = [merkle.leaf_hash(leaf.merkle_tree_leaf) for leaf in leaves]
+    assert list(tiles.split_data_tile(b"".join(octets))) == list(zip(octets, hashes, strict=True))
 
 
 @given(OCTETS)

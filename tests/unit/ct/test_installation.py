@@ -20,6 +20,7 @@ from services.ct.sequencer import MAX_BATCH
 from services.ct.server import TransparencyLog
 from services.ct.signing import LogSigner
 from services.ct.storage import MIGRATIONS
+from services.ct.tiles import split_data_tile
 from services.database import Database
 from services.errors import ConfigurationError, DatabaseCorrupt, StorageUnavailable
 from tests.unit.ct.chains import OTHER_ROOT, ROOT, leaf
@@ -181,6 +182,8 @@ def test_a_damaged_tile_of_hashes_is_told_at_the_start(grown: Host, damage: Call
         lambda content: content + b"\x00",
         lambda content: content[:100] + bytes((content[100] ^ 1,)) + content[101:],
         lambda content: content[:0],
+        lambda content: content + content,
+        lambda content: b"".join([entry for entry, _ in split_data_tile(content)][:-1]),
     ],
 )
 def test_a_damaged_tile_of_entries_is_told_by_whoever_reads_it_and_ends_the_worker(

@@ -266,8 +266,9 @@ def test_the_tiles_are_the_tree(host: Host) -> None:
             tile = await log.tile(GetTile(level=0, index=index, width=width), CALL)
             data = await log.tile(GetTile(level=DATA_LEVEL, index=index, width=width), CALL)
             assert tile.size == len(tile.content) == 32 * width
-            leaves = [tiles.parse_entry(octets) for octets in tiles.split_data_tile(data.content)]
-            expected = [merkle.leaf_hash(each.merkle_tree_leaf) for each in leaves]
+            entries, expected = zip(*tiles.split_data_tile(data.content), strict=True)
+            leaves = [tiles.parse_entry(octets) for octets in entries]
+            assert list(expected) == [merkle.leaf_hash(each.merkle_tree_leaf) for each in leaves]
             assert b"".join(expected) == tile.content
             for fingerprint in leaves[0].chain:
                 issuer = await log.issuer(GetIssuer(fingerprint=fingerprint), CALL)
