@@ -20,6 +20,7 @@ from services.ca.inventory.server import Inventory
 from services.ca.issuance.hold import IssuanceHold
 from services.ca.messages import METHODS as ISSUANCE
 from services.ca.metrics import AuthorityMetrics
+from services.ca.opening import Opening
 from services.ca.reconciliation.messages import METHODS as RECONCILIATION
 from services.ca.reconciliation.reconciler import Reconciler
 from services.ca.server import CertificateAuthority
@@ -31,6 +32,7 @@ from services.rpc_server import Call, Handler, Server
 from services.worker import Worker
 
 LISTENER: Final = "rpc"
+FIRST_ISSUING_SECONDS: Final = 0.05  # for those who waited
 
 METHODS: Final = {**ISSUANCE, **CEREMONIES, **STATUS, **INVENTORY, **RECONCILIATION, **EVIDENCE}
 
@@ -102,26 +104,26 @@ async def build(worker: Worker) -> CaService:
         random_octets=os.urandom,
     )
     authority.start()
-    status = asyncio.ensure_future(assembly.open_status(worker, installation, metrics.counting_refusals))
-    reconciler = asyncio.ensure_future(assembly.open_reconciler(worker, storage, authority, status, rules, hold))
+    status = Opening(assembly.open_status(worker, installation, metrics.counting_refusals))
+    reconciler = Opening(assembly.open_reconciler(worker, storage, authority, status, rules, hold))
 
     def adopt(hierarchy: Hierarchy) -> None:
         # Status first: whatever a new issuer certifies points to lists and answers that have to be there.
         authorities = authorities_of(hierarchy, settings.ca.crl_partitions)
-        status.result().adopt(authorities, signings_of(authorities, settings))
+        status.opened.adopt(authorities, signings_of(authorities, settings))
         authority.adopt(hierarchy)
 
     def items() -> Iterable[Item]:
-        return (*authority.items(), *status.result().items())
+        return (*authority.items(), *status.opened.items())
 
     ceremonies = Ceremonies(settings, installation.hierarchy, files, (adopt,), worker.log, unix_seconds)
     inventory = assembly.inventory_of(worker, storage, (items,))
     composer = assembly.composer_of(worker, storage, authority, status, metrics)
     handlers: dict[str, Handler] = {
         **{name: getattr(authority, name) for name in ISSUANCE},
-        **{name: _when(status, name) for name in STATUS},
+        **{name: _of(status, name) for name in STATUS},
         **{name: _after(status, getattr(ceremonies, name)) for name in CEREMONIES},
-        **{name: _when(reconciler, name) for name in RECONCILIATION},
+        **{name: _of(reconciler, name) for name in RECONCILIATION},
         **{name: getattr(composer, name) for name in EVIDENCE},
         "inventory": inventory.inventory,
         "expiry": _after(status, inventory.expiry),
@@ -129,40 +131,35 @@ async def build(worker: Worker) -> CaService:
     server = Server(worker.sockets[LISTENER], {name: (asked, handlers[name]) for name, (asked, _) in METHODS.items()})
     server.start()
     try:
-        opened = await status, await reconciler
+        # Nothing is issued before the reconciler has seen the log; reading the lists takes longer than a certificate.
+        comparing = await reconciler
+        await asyncio.sleep(FIRST_ISSUING_SECONDS)
+        answering = await status
     except BaseException:
         server.close()
-        await _let_go(status, reconciler)
+        for part in (reconciler, status):
+            await part.abandon()
         await authority.close()
         raise
     inventory.start()
     trial = assembly.profile_trial(settings, authority)
-    return CaService(authority, opened[0], ceremonies, inventory, opened[1], trial, server)
+    return CaService(authority, answering, ceremonies, inventory, comparing, trial, server)
 
 
-def _when(part: asyncio.Future[Any], method: str) -> Handler:
+def _of(part: Opening[Any], method: str) -> Handler:
     """A method of something that is being opened."""
 
     async def call(request: Any, context: Call) -> object:
-        return await getattr(await asyncio.shield(part), method)(request, context)
+        return await getattr(await part, method)(request, context)
 
     return call
 
 
-def _after(part: asyncio.Future[Any], handler: Handler) -> Handler:
+def _after(part: Opening[Any], handler: Handler) -> Handler:
     """A method that needs something which is being opened."""
 
     async def call(request: Any, context: Call) -> object:
-        await asyncio.shield(part)
+        await part
         return await handler(request, context)
 
     return call
-
-
-async def _let_go(*parts: asyncio.Future[Any]) -> None:
-    for part in parts:
-        part.cancel()
-    await asyncio.wait(parts)
-    for part in parts:
-        if not part.cancelled():
-            part.exception()  # one of them is being raised; asyncio would complain that nobody looked at the others

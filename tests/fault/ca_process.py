@@ -39,7 +39,8 @@ from services.ca.serials import serial_text
 from services.ca.service import build
 from services.ca.storage import Reservation, Storage
 from services.ct.messages import SignedCertificateTimestamp
-from services.worker import Worker
+from services.errors import ConfigurationError
+from services.worker import Service, Worker
 
 STEPS = ("before-reserve", "after-reserve", "after-precertificate", "after-log", "after-certificate", "after-store")
 POISON = ExtensionOID.PRECERT_POISON
@@ -120,11 +121,21 @@ async def serve(directory: Path, listener: socket.socket, fate: Fate) -> None:
         log=structlog.stdlib.get_logger(),
     )
     service = await build(worker)
-    await service.probe()
+    await probe(service)
     await stop.wait()
     await service.drain()
     await service.close()
     await worker.close_peers()
+
+
+async def probe(service: Service) -> None:
+    """Probe as a worker does: what does not pass ends nothing, unless only an operator can mend it."""
+    try:
+        await service.probe()
+    except ConfigurationError:
+        raise
+    except Exception as error:  # noqa: BLE001 - as in services/worker.py
+        structlog.stdlib.get_logger().warning("the probe fails", error=str(error))
 
 
 def first_starts(directory: Path) -> None:

@@ -62,7 +62,7 @@ class Reconciler:
         self._tasks = [loop.create_task(self._keep(self._follow))]
         await self._sweeper.start()
         await self._register.show()
-        self._tasks.append(loop.create_task(self._keep(self._sweep)))
+        self._tasks.append(loop.create_task(self._keep(self._sweep, ROUND_SECONDS)))
 
     async def close(self) -> None:
         """Stop comparing; what was found is on record."""
@@ -96,9 +96,10 @@ class Reconciler:
         self._metrics.show_sweep(self._sweeper.sweep.swept_at)
         return pause
 
-    async def _keep(self, step: Callable[[], Awaitable[float]]) -> None:
+    async def _keep(self, step: Callable[[], Awaitable[float]], pause: float = 0.0) -> None:
         """Ends only by being cancelled."""
         while True:
+            await asyncio.sleep(pause)
             pause = ROUND_SECONDS
             try:
                 pause = await step()
@@ -106,7 +107,6 @@ class Reconciler:
                 self._tell_once(str(error))
             except Exception as error:  # noqa: BLE001 - told and tried again: a comparison must not end for ever
                 self._log.error("record and log could not be compared", exc_info=error)
-            await asyncio.sleep(pause)
 
     def _tell_once(self, trouble: str) -> None:
         """Both loops fail for the same reason, each second: once is enough, until the log answers again."""
