@@ -1,4 +1,5 @@
-"""Commands that ask a running tree what it can prove, and what contradicts: `evidence`, `findings`.
+"""Commands that ask a running tree what it can prove, and what contradicts: `evidence`, `findings`,
+`accept-findings`.
 
 Rules: evidence is written exactly as the API gives it, octet for octet, because every octet of it is sealed.
 """
@@ -18,7 +19,8 @@ from config.cli import settings_options
 from config.loader import Loaded
 from services.api.durable import File, write_files
 from services.ca.evidence.messages import Evidence
-from services.ca.reconciliation.messages import Findings
+from services.ca.reconciliation.contradictions import FINDING_KINDS
+from services.ca.reconciliation.messages import AcceptedFindings, Findings, FindingState
 from services.cli import serial_argument, told
 from services.cli_client import ApiClient, CommandError
 
@@ -48,25 +50,44 @@ def evidence(loaded: Loaded, serial: str, out: Path | None) -> None:
 
 
 @click.command()
+@click.option("--accepted", is_flag=True, help="List what was accepted instead.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @settings_options
 @told
-def findings(loaded: Loaded, as_json: bool) -> None:
-    """List what contradicts between record, log and revocation lists. Exit code 1 when something does."""
-    found = ApiClient(loaded.settings).get("/v1/findings", Findings)
+def findings(loaded: Loaded, as_json: bool, accepted: bool) -> None:
+    """List what contradicts between record, log and revocation lists. Exit code 1 when something open does."""
+    state: FindingState = "accepted" if accepted else "open"
+    found = ApiClient(loaded.settings).get(f"/v1/findings?state={state}", Findings)
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(found), indent=2))
     else:
         for one in found.findings:
             click.echo(f"{_time(one.found_at)}  {one.kind}  {one.subject}: {one.text}")
-        if found.count > len(found.findings):
-            click.echo(f"... and {found.count - len(found.findings)} more")
+            if (by := one.acceptance) is not None:
+                click.echo(f"    accepted {_time(by.accepted_at)} by {by.accepted_by}: {by.reason}")
+        more = (found.accepted if accepted else found.count) - len(found.findings)
+        if more > 0:
+            click.echo(f"... and {more} more")
         swept = "not yet" if found.swept_at is None else _time(found.swept_at)
-        click.echo(
-            f"{found.count} open; the log is followed to entry {found.log_position} of {found.log_size}; "
-            f"everything was last compared: {swept}"
-        )
+        followed = f"the log is followed to entry {found.log_position} of {found.log_size}"
+        click.echo(f"{found.count} open, {found.accepted} accepted; {followed}; everything was last compared: {swept}")
     sys.exit(1 if found.count else 0)
+
+
+@click.command("accept-findings")
+@click.argument("kind", type=click.Choice(FINDING_KINDS), metavar="KIND")
+@click.argument("subject", required=False)
+@click.option("--reason", required=True, help="Why; kept with the findings.")
+@settings_options
+@told
+def accept_findings(loaded: Loaded, kind: str, subject: str | None, reason: str) -> None:
+    """Accept open findings of a kind, or the one about SUBJECT, as `trustchain findings` lists them.
+
+    They stand, and alarm nobody any more, as long as the same octets contradict. `trustchain audit` still tells them.
+    """
+    asked = {"kind": kind, "reason": reason} | ({} if subject is None else {"subject": subject})
+    done = ApiClient(loaded.settings).post("/v1/findings/accept", asked, AcceptedFindings)
+    click.echo(f"{done.count} accepted")
 
 
 def _time(seconds: int) -> str:

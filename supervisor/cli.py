@@ -38,6 +38,7 @@ COMMANDS: Final = MappingProxyType(
         "ca": "services.cli_ca:ca",
         "evidence": "services.cli_evidence:evidence",
         "findings": "services.cli_evidence:findings",
+        "accept-findings": "services.cli_evidence:accept_findings",
         "audit": "services.audit.cli:audit",
         "verify": "services.audit.cli:verify",
         "inventory": "services.cli_inventory:inventory",

@@ -20,6 +20,8 @@ from services.api.routes import (
     CertificateQuery,
     CertificateRequest,
     ExpiryQuery,
+    FindingsAcceptance,
+    FindingsQuery,
     InventoryQuery,
     RevocationRequest,
     SerialPath,
@@ -36,7 +38,7 @@ from services.ca.messages import (
     ListCertificates,
     Roots,
 )
-from services.ca.reconciliation.messages import Findings, ListFindings
+from services.ca.reconciliation.messages import AcceptedFindings, AcceptFindings, Findings, ListFindings
 from services.ca.status.messages import RevocationProof, Revoke, Revoked
 
 PathT = TypeVar("PathT", bound=Struct)
@@ -100,6 +102,7 @@ class Endpoints:
             "get_expiry": self.get_expiry,
             "get_evidence": self.get_evidence,
             "list_findings": self.list_findings,
+            "accept_findings": self.accept_findings,
             "get_roots": self.get_roots,
             "get_openapi": self.get_openapi,
         }
@@ -165,8 +168,19 @@ class Endpoints:
         request = GetEvidence(serial=call.path.serial)
         return Reply(_encode(await self._authority.ask("evidence", request, Evidence, call.seconds, call.trace)))
 
-    async def list_findings(self, call: Call[NoParameters, NoParameters, None]) -> Reply:
-        return Reply(_encode(await self._authority.ask("findings", ListFindings(), Findings, call.seconds, call.trace)))
+    async def list_findings(self, call: Call[NoParameters, FindingsQuery, None]) -> Reply:
+        request = ListFindings(state=call.query.state)
+        return Reply(_encode(await self._authority.ask("findings", request, Findings, call.seconds, call.trace)))
+
+    async def accept_findings(self, call: Call[NoParameters, NoParameters, FindingsAcceptance]) -> Reply:
+        request = AcceptFindings(
+            kind=call.body.kind,
+            subject=_given(call.body.subject),
+            reason=call.body.reason,
+            requester=call.requester,
+        )
+        accepted = await self._authority.ask("accept_findings", request, AcceptedFindings, call.seconds, call.trace)
+        return Reply(_encode(accepted))
 
     async def get_roots(self, call: Call[NoParameters, NoParameters, None]) -> Reply:
         roots = await self._authority.ask("roots", GetRoots(), Roots, call.seconds, call.trace)

@@ -35,7 +35,14 @@ from services.ca.messages import (
     CertificateStatus,
     Roots,
 )
-from services.ca.reconciliation.messages import Findings
+from services.ca.reconciliation.messages import (
+    MAX_REASON_CHARACTERS,
+    MAX_SUBJECT_CHARACTERS,
+    AcceptedFindings,
+    FindingKind,
+    Findings,
+    FindingState,
+)
 from services.ca.status.messages import Revoked
 
 PEM_CHAIN: Final = "application/pem-certificate-chain"  # RFC 8555, section 9.1
@@ -97,6 +104,24 @@ class CertificateQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     expires_before: _Time | UnsetType = UNSET
     issued_after: _Time | UnsetType = UNSET
     issued_before: _Time | UnsetType = UNSET
+
+
+class FindingsQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which findings to list."""
+
+    state: FindingState = "open"
+
+
+class FindingsAcceptance(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Accept what is known and lived with: all open findings of a kind, or the one about a subject."""
+
+    kind: FindingKind
+    subject: (
+        Annotated[str, Meta(max_length=MAX_SUBJECT_CHARACTERS, description="As it stands in the list")] | UnsetType
+    ) = UNSET
+    reason: Annotated[
+        str, Meta(min_length=1, max_length=MAX_REASON_CHARACTERS, description="Why; kept with the finding")
+    ]
 
 
 class InventoryQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -225,6 +250,19 @@ _V1: Final[tuple[Route, ...]] = (
         token=True,
         status=200,
         reply=Findings,
+        query_parameters=FindingsQuery,
+        refusals=("bad-field",),
+    ),
+    Route(
+        name="accept_findings",
+        method="POST",
+        path="/v1/findings/accept",
+        summary="Accept open findings: they stand, and alarm nobody any more",
+        token=True,
+        status=200,
+        reply=AcceptedFindings,
+        body=FindingsAcceptance,
+        refusals=("malformed", "not-found", "bad-field"),
     ),
     Route(
         name="get_roots",

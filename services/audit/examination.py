@@ -103,8 +103,8 @@ class Examination:
         """Rows beyond the log as it was: in the log as it is now, or in none."""
         with log_files.open_log(self._ct_dir) as log:
             yield from self._tiles(log, size, log.size)
-            if log.size <= highest:
-                text = f"the record names entry {highest}, and the log has {log.size}"
+            if log.size <= (promised := reconciliation_storage.highest_place(self._record)):
+                text = f"the record names entry {promised}, and the log has {log.size}"
                 yield Finding("log_shrank", "the log", text)
             for first in range(log.size, highest + 1, WIDTH):
                 rows = reconciliation_storage.rows_in(self._record, first, first + WIDTH)
@@ -238,6 +238,7 @@ class Examination:
             self._unlogged_profiles,
             began // _MILLISECONDS,
             reconciliation_storage.complete_from(self._record),
+            reconciliation_storage.record_began(self._record),
         )
 
     def _lookup(self, serial: str) -> RecordRow | None:

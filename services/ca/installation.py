@@ -72,6 +72,8 @@ async def open_installation(
     try:
         if accepted is not None:
             log.warning("going on with an empty record, as the operator accepted")
+            # Durable before the consent is used up: a crash in between asks nobody a second time.
+            await storage.reconciliation().begin_record(now())
             accepted.unlink()
         opened = await _opened(settings, files, storage, now, log)
         files.publish(opened)

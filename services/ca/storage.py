@@ -115,6 +115,7 @@ MIGRATIONS: Final = (
     status_storage.MIGRATION,
     inventory_storage.MIGRATION,
     reconciliation_storage.MIGRATION,
+    reconciliation_storage.ACCEPTANCE_MIGRATION,
 )
 
 

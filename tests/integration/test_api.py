@@ -110,6 +110,7 @@ def test_the_description_names_every_path(api: RunningApi) -> None:
         "/v1/certificates/{serial}/evidence",
         "/v1/certificates/{serial}/revoke",
         "/v1/findings",
+        "/v1/findings/accept",
         "/v1/ca/roots",
         "/v1/openapi.json",
         *CT_PATHS,

@@ -243,7 +243,41 @@ def test_a_log_that_was_put_back_stops_issuing_until_the_operator_accepts_it(
     tree.start_healthy()
     _issue(tree, "again.example.test")
     assert not (tree.data_dir / "ca" / "accept-log").exists()
-    eventually("the sweep finds what the log lost", lambda: lost in tree.run("findings", check=False).stdout, 20)
+    eventually("the sweep finds what the log lost", lambda: lost in tree.run("findings", "--accepted").stdout, 20)
+    assert "no open finding" in tree.run("accept-findings", "unlogged", "--reason", "again", check=False).stderr
+    assert tree.wait_healthy(20)["health_score"] == 1.0
+    assert tree.stop() == 0
+    (found,) = audited(tree.data_dir)["findings"]
+    assert (found["kind"], found["subject"]) == ("unlogged", f"serial {lost}"), "who audits is told all the same"
+
+
+def test_an_operator_accepts_what_a_restored_record_lacks_and_is_alarmed_no_more(new_tree: Callable[..., Tree]) -> None:
+    tree = new_tree()
+    tree.start_healthy()
+    lost = _issue(tree, "lost.example.test")
+    assert tree.stop() == 0
+    write(tree.data_dir, "DELETE FROM names WHERE id = (SELECT id FROM certificates WHERE serial = ?)", lost)
+    write(tree.data_dir, "DELETE FROM domains WHERE id = (SELECT id FROM certificates WHERE serial = ?)", lost)
+    write(tree.data_dir, "DELETE FROM certificates WHERE serial = ?", lost)
+    write(tree.data_dir, "DELETE FROM sweeps")
+
+    tree.start()
+    eventually("the sweep finds it", lambda: lost in tree.run("findings", check=False).stdout, 30)
+    tree.wait_health(lambda _, health: any("contradicts" in issue for issue in health["issues"]), "/health says so", 10)
+    told = tree.run("accept-findings", "log_forked", "--reason", "no", check=False)
+    assert told.returncode == 1
+    assert "stops issuing" in told.stderr
+    assert tree.run("accept-findings", "nonsense", "--reason", "no", check=False).returncode == 78
+    done = tree.run("accept-findings", "unrecorded", f"serial {lost}", "--reason", "the backup of the day before")
+    assert done.stdout == "1 accepted\n"
+    assert tree.run("findings").stdout.startswith("0 open, 1 accepted")
+    listed = tree.run("findings", "--accepted").stdout
+    assert "the backup of the day before" in listed
+    assert tree.wait_healthy(20)["health_score"] == 1.0
+    assert "trustchain_ca_accepted_findings 1" in tree.metrics()
+    assert tree.stop() == 0
+    tree.start_healthy()
+    assert tree.run("findings").returncode == 0, "for good"
     assert tree.stop() == 0
 
 

@@ -41,12 +41,16 @@ _SERIOUS: Final[frozenset[FindingKind]] = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One contradiction. `subject` is such as `serial 0a1b` or `leaf 12`."""
+    """One contradiction. `subject` is such as `serial 0a1b` or `leaf 12`.
+
+    `given_up`: it follows from what an operator gave up, a log or a record, and needs no alarm in a running authority.
+    """
 
     kind: FindingKind
     subject: str
     text: str
     digests: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    given_up: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in FINDING_KINDS or not self.subject or not 0 < len(self.text) <= MAX_TEXT:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from services.ca.reconciliation.contradictions import Finding, Observation
-from services.ca.reconciliation.messages import FindingKind
+from services.ca.reconciliation.messages import AcceptFindings, FindingKind
 from services.ca.reconciliation.metrics import ReconcilerMetrics
 from services.ca.reconciliation.storage import ReconciliationStorage
 
@@ -49,7 +49,16 @@ class FindingRegister:
         if any(kind in self._open for kind in kinds):
             await self.close_unseen(kinds, self._now() + 1)
 
+    async def accept(self, request: AcceptFindings) -> int:
+        """Accept open findings for an operator; returns how many. Raises StorageUnavailable."""
+        count = await self._storage.accept(request, self._now())
+        if count:
+            said = {"kind": request.kind, "subject": request.subject, "reason": request.reason}
+            self._log.warning("findings are accepted", count=count, requester=request.requester, **said)
+            await self.show()
+        return count
+
     async def show(self) -> None:
-        """Tell monitoring how many are open."""
+        """Tell monitoring how many stand."""
         self._open = await self._storage.open_counts()
-        self._metrics.show_findings(self._open)
+        self._metrics.show_findings(self._open, await self._storage.accepted_count())

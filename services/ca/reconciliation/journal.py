@@ -110,6 +110,7 @@ class Comparisons:
             self._unlogged,
             first.timestamp // _MILLISECONDS,
             await self._storage.complete_from(),
+            await self._storage.record_began(),
         )
         return self._made
 

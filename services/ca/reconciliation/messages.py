@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
+
+from services.ca.messages import MAX_REQUESTER_CHARACTERS
 
 MAX_FINDINGS: Final = 500
-
+MAX_SUBJECT_CHARACTERS: Final = 200
+MAX_REASON_CHARACTERS: Final = 500
 
 # What contradicts what must hold, once it was found: see `contradictions.py`.
 FindingKind = Literal[
@@ -31,11 +34,24 @@ FindingKind = Literal[
 ]
 
 
+FindingState = Literal["open", "accepted"]
+
+
 class ListFindings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Ask what contradicts what must hold."""
+    """Ask what contradicts what must hold: what is open, or what an operator has accepted."""
+
+    state: FindingState = "open"
 
 
-class OpenFinding(Struct, frozen=True, kw_only=True):
+class Acceptance(Struct, frozen=True, kw_only=True):
+    """That somebody knows of a finding and lives with it: when (seconds since the Unix epoch), who, and why."""
+
+    accepted_at: int
+    accepted_by: str
+    reason: str
+
+
+class StandingFinding(Struct, frozen=True, kw_only=True):
     """One finding that still stands. `digests` are SHA-256 of the octets that it is about, hexadecimal, by name."""
 
     kind: FindingKind
@@ -44,22 +60,41 @@ class OpenFinding(Struct, frozen=True, kw_only=True):
     digests: dict[str, str]
     found_at: int
     seen_at: int
+    acceptance: Acceptance | None = None
 
 
 class Findings(Struct, frozen=True, kw_only=True):
-    """The open findings, the latest first, at most MAX_FINDINGS; `count` is how many there are.
+    """The findings that were asked for, the latest first, at most MAX_FINDINGS.
 
+    `count` is how many are open, `accepted` how many stand and are accepted.
     The log was followed up to the entry `log_position` of `log_size`; the whole record was last compared at `swept_at`,
     None before the first time.
     """
 
-    findings: list[OpenFinding]
+    findings: list[StandingFinding]
     count: int
+    accepted: int
     log_position: int
     log_size: int
     swept_at: int | None
 
 
+class AcceptFindings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Accept the open findings of a kind, or the one about `subject`: they stand, and alarm nobody any more."""
+
+    kind: FindingKind
+    subject: Annotated[str, Meta(max_length=MAX_SUBJECT_CHARACTERS)] | None = None
+    reason: Annotated[str, Meta(min_length=1, max_length=MAX_REASON_CHARACTERS)]
+    requester: Annotated[str, Meta(max_length=MAX_REQUESTER_CHARACTERS)]
+
+
+class AcceptedFindings(Struct, frozen=True, kw_only=True):
+    """How many were accepted by this."""
+
+    count: int
+
+
 METHODS: Final[dict[str, tuple[type[Struct], type[Struct]]]] = {
     "findings": (ListFindings, Findings),
+    "accept_findings": (AcceptFindings, AcceptedFindings),
 }

@@ -17,9 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from services.ca.issuance.hold import IssuanceHold
+from services.ca.messages import Refusal
 from services.ca.reconciliation.finding_register import FindingRegister
-from services.ca.reconciliation.follower import ROUND_SECONDS, LogFollower
-from services.ca.reconciliation.messages import MAX_FINDINGS, Findings, ListFindings
+from services.ca.reconciliation.follower import ROUND_SECONDS, STOPPING, LogFollower
+from services.ca.reconciliation.messages import (
+    MAX_FINDINGS,
+    AcceptedFindings,
+    AcceptFindings,
+    Findings,
+    ListFindings,
+)
 from services.ca.reconciliation.metrics import ReconcilerMetrics
 from services.ca.reconciliation.storage import ReconciliationStorage
 from services.ca.reconciliation.sweeper import Sweeper
@@ -71,16 +78,28 @@ class Reconciler:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def findings(self, _request: ListFindings, _call: Call) -> Findings:
-        """The open findings."""
+    async def findings(self, request: ListFindings, _call: Call) -> Findings:
+        """The findings that stand."""
         counts, seen = await self._storage.open_counts(), self._follower.seen
         return Findings(
-            findings=await self._storage.open_findings(MAX_FINDINGS),
+            findings=await self._storage.standing(request.state, MAX_FINDINGS),
             count=sum(counts.values()),
+            accepted=await self._storage.accepted_count(),
             log_position=0 if seen is None else seen.position,
             log_size=0 if seen is None else seen.tree_size,
             swept_at=self._sweeper.sweep.swept_at,
         )
+
+    async def accept_findings(self, request: AcceptFindings, _call: Call) -> AcceptedFindings:
+        """Accept findings for an operator. Raises Refusal: malformed, not-found; StorageUnavailable."""
+        if request.kind in STOPPING:
+            detail = f"{request.kind} stops issuing: restore the log, or accept it as it is (DATA_DIR/ca/accept-log)"
+            raise Refusal("malformed", "kind", detail)
+        count = await self._register.accept(request)
+        if not count:
+            about = "" if request.subject is None else f" about {request.subject!r}"
+            raise Refusal("not-found", "kind", f"there is no open finding {request.kind}{about}")
+        return AcceptedFindings(count=count)
 
     async def _follow(self) -> float:
         pause = await self._follower.follow()

@@ -35,11 +35,15 @@ from services.rfc6962.verifier import LogVerifier, SignatureRefused
 
 State = Literal["reserved", "issued", "quarantined", "responder"]
 STATES: Final = ("reserved", "issued", "quarantined", "responder")
+_MILLISECONDS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class RecordRow:
-    """One serial number on record. Octets are DER, `sct` is a SignedCertificateTimestamp structure."""
+    """One serial number on record. Octets are DER, `sct` is a SignedCertificateTimestamp structure.
+
+    `log_given_up`: its place was in a log that the operator gave up when he accepted the one that there is.
+    """
 
     serial: str
     state: State
@@ -54,6 +58,7 @@ class RecordRow:
     precertificate: bytes | None
     sct: bytes | None
     leaf_index: int | None
+    log_given_up: bool = False
 
     def __post_init__(self) -> None:
         if self.state not in STATES:
@@ -79,7 +84,8 @@ class Comparison:
     """What is compared with: the certificates of the issuers by their names, and the key of the log, if it is there.
 
     `unlogged_profiles` are those whose certificates are not logged. What was issued before `log_began`, in seconds
-    since the Unix epoch, could not be. What ended before `complete_from` may have been deleted from the record.
+    since the Unix epoch, could not be. What ended before `complete_from` may have been deleted from the record. What
+    was logged before `record_began` may have been on one that the operator gave up when he went on with an empty one.
     """
 
     def __init__(
@@ -89,12 +95,14 @@ class Comparison:
         unlogged_profiles: Collection[str] = (),
         log_began: int = 0,
         complete_from: int = 0,
+        record_began: int = 0,
     ) -> None:
         self._authorities = dict(authorities)
         self._log = log
         self._unlogged = frozenset(unlogged_profiles)
         self._log_began = log_began
         self._complete_from = complete_from
+        self._record_began = record_began
         self._by_key = {sha256(spki(one.public_key())).digest(): name for name, one in self._authorities.items()}
 
     def knows(self, authorities: Mapping[str, x509.Certificate]) -> bool:
@@ -110,10 +118,11 @@ class Comparison:
             if row.leaf_index is not None:
                 claims.setdefault(row.leaf_index, []).append(row)
         for entry in entries:
-            claimants = claims.pop(entry.index, [])
+            named = claims.pop(entry.index, [])
+            claimants = [row for row in named if not _is_lost(row, entry)]
             if len(claimants) > 1:
                 yield _leaf_twice(entry.index, claimants)
-            for row in claimants:
+            for row in named:
                 yield from self.claimed(row, entry, thorough=thorough)
             if not claimants:
                 yield from self.unclaimed(entry, lookup)
@@ -123,6 +132,10 @@ class Comparison:
 
     def claimed(self, row: RecordRow, entry: LoggedEntry | None, *, thorough: bool) -> Iterator[Observation]:
         """Compare a row that names a place in the log with the entry that is there; None if there is none."""
+        if _is_lost(row, entry):
+            yield _log_lost(row)
+            yield from self.stored(row, thorough=thorough)
+            return
         if entry is None:
             text = f"it names entry {row.leaf_index}, which the log does not have"
             yield Finding("unlogged", of_serial(row.serial), text, digests(certificate=row.certificate, sct=row.sct))
@@ -156,6 +169,9 @@ class Comparison:
         seen = digests(tbs_certificate=entry.entry.tbs_certificate, precertificate=entry.pre_certificate)
         if row is None:
             if certified.ends_before(entry.entry.tbs_certificate, self._complete_from):
+                return
+            if self._is_of_lost_record(entry):
+                yield _record_lost(entry, serial, seen)
                 return
             text = f"entry {entry.index}: our issuer signed it, and its serial number is not on record"
             yield Finding("unrecorded", of_serial(serial), text, seen)
@@ -207,12 +223,18 @@ class Comparison:
             return
         if row is None and int(found.not_valid_after_utc.timestamp()) < self._complete_from:
             return
+        if row is None and self._is_of_lost_record(entry):
+            yield _record_lost(entry, serial, seen)
+            return
         if row is None or row.certificate is None:
             text = f"entry {entry.index}: our issuer signed this certificate, and the record does not have it"
             yield Finding("unrecorded", of_serial(serial), text, seen)
         elif _contents_of(row.certificate) != found.tbs_certificate_bytes:
             text = f"entry {entry.index} is another certificate with this serial number than the one on record"
             yield Finding("serial_twice", of_serial(serial), text, {**seen, **digests(certificate=row.certificate)})
+
+    def _is_of_lost_record(self, entry: LoggedEntry) -> bool:
+        return entry.timestamp < self._record_began * _MILLISECONDS
 
     def _stored(self, row: RecordRow, certificate: x509.Certificate, *, thorough: bool) -> Iterator[Finding]:
         """The stored certificate against its row and its issuer."""
@@ -278,6 +300,26 @@ class Comparison:
 def _unreadable(row: RecordRow, error: Unreadable) -> Finding:
     seen = digests(certificate=row.certificate)
     return Finding("row_differs", of_serial(row.serial), f"the stored certificate cannot be read: {error}"[:400], seen)
+
+
+def _is_lost(row: RecordRow, entry: LoggedEntry | None) -> bool:
+    """Whether the place that a row names was in a log that was given up, and not in the one that there is."""
+    if not row.log_given_up:
+        return False
+    if entry is None or row.certificate is None or not isinstance(entry.entry, PrecertEntry):
+        return True
+    return _without_timestamps(row.certificate) != entry.entry.tbs_certificate
+
+
+def _log_lost(row: RecordRow) -> Finding:
+    text = f"its entry {row.leaf_index} was in a log that the operator gave up (accept-log)"
+    seen = digests(certificate=row.certificate, sct=row.sct)
+    return Finding("unlogged", of_serial(row.serial), text, seen, given_up=True)
+
+
+def _record_lost(entry: LoggedEntry, serial: str, seen: Mapping[str, str]) -> Finding:
+    text = f"entry {entry.index}: its row was on a record that the operator gave up (accept-empty-record)"
+    return Finding("unrecorded", of_serial(serial), text, seen, given_up=True)
 
 
 def _leaf_twice(index: int, rows: Sequence[RecordRow]) -> Finding:

@@ -6,7 +6,10 @@ The promise, in words: when `seen` returns, the tree head is on the disk, and ev
 Rules:
 - Its tables are in the database of the certificates. A database that was put back also puts the position back: what the
   log has beyond is then compared again, with rows that are gone.
-- A finding is one row for ever: found again it is open again, and when a whole sweep did not find it, it is closed.
+- A finding is one row: found again it is open again, and when a whole sweep did not find it, it is closed. What an
+  operator accepted stays accepted as long as the same octets contradict.
+- What an operator gave up is a fact of the record, so that the audit of its files knows it too: the places of a log
+  that he went on without, and the rows of a record that he went on without.
 - Every reading is one short range. A reader that holds a snapshot for long would keep the write-ahead log from being
   written back.
 """
@@ -21,7 +24,13 @@ from typing import Any, Final, cast
 import msgspec
 
 from services.ca.reconciliation.contradictions import Finding
-from services.ca.reconciliation.messages import FindingKind, OpenFinding
+from services.ca.reconciliation.messages import (
+    Acceptance,
+    AcceptFindings,
+    FindingKind,
+    FindingState,
+    StandingFinding,
+)
 from services.ca.reconciliation.positions import SeenLog, Sweep
 from services.ca.reconciliation.reconciliation import RecordRow
 from services.ca.reconciliation.status_reconciliation import ListOnRecord, Recorded
@@ -61,7 +70,18 @@ MIGRATION: Final = """
         swept_at INTEGER
     ) STRICT;
 """
-MAX_KEPT: Final = 10_000  # findings: a record that was put back can have a million, and the first ones say enough
+# 7 of the database: see services/ca/storage.py.
+ACCEPTANCE_MIGRATION: Final = """
+    ALTER TABLE findings ADD COLUMN accepted_at INTEGER;
+    ALTER TABLE findings ADD COLUMN accepted_by TEXT;
+    ALTER TABLE findings ADD COLUMN reason TEXT;
+    DROP INDEX open_findings;
+    CREATE INDEX standing_findings ON findings (kind, accepted_at) WHERE closed_at IS NULL;
+    CREATE TABLE record_accepted (id INTEGER PRIMARY KEY CHECK (id = 1), accepted_at INTEGER NOT NULL) STRICT;
+"""
+# Open findings, and accepted ones: a record that was put back can have a million, and the first ones say enough.
+MAX_KEPT: Final = 10_000
+GAVE_UP: Final = "operator"  # who accepts what follows from what was given up
 LATEST: Final = 256
 _DIGEST: Final = 32
 
@@ -84,12 +104,13 @@ class ReconciliationStorage:
         """Begin anew with the log as it is, because the operator said so. Raises StorageUnavailable."""
         await self._database.write(lambda connection: _forget_log(connection, now))
 
-    def highest_place(self) -> int:
-        """The highest place in the log among the latest certificates, or -1.
+    async def begin_record(self, now: int) -> None:
+        """Keep that the operator went on with an empty record. Raises StorageUnavailable."""
+        await self._database.write(lambda connection: _begin_record(connection, now))
 
-        Those from before the operator accepted the log as it was do not count.
-        """
-        return self._database.lookup(_highest_place)
+    def highest_place(self) -> int:
+        """The highest place in the log among the latest certificates, or -1."""
+        return self._database.lookup(highest_place)
 
     async def sweep(self) -> Sweep | None:
         """How far the whole comparison has come; None at first."""
@@ -104,7 +125,7 @@ class ReconciliationStorage:
         return await self._database.write(lambda connection: _keep(connection, findings, now))
 
     async def close_unseen(self, kinds: Iterable[FindingKind], before: int, now: int) -> int:
-        """Close open findings of these kinds that were not found again since `before`. Raises StorageUnavailable."""
+        """Close findings of these kinds that were not found again since `before`. Raises StorageUnavailable."""
         chosen = tuple(kinds)
         return await self._database.write(lambda connection: _close(connection, chosen, before, now))
 
@@ -112,9 +133,17 @@ class ReconciliationStorage:
         """How many findings are open, by kind."""
         return await self._database.read(_open_counts)
 
-    async def open_findings(self, limit: int) -> list[OpenFinding]:
-        """The open findings, the latest first."""
-        return await self._database.read(lambda connection: _open(connection, limit))
+    async def accept(self, request: AcceptFindings, now: int) -> int:
+        """Accept open findings for an operator; returns how many. Raises StorageUnavailable."""
+        return await self._database.write(lambda connection: _accept(connection, request, now))
+
+    async def accepted_count(self) -> int:
+        """How many findings stand and are accepted."""
+        return await self._database.read(lambda connection: _count(connection, "accepted"))
+
+    async def standing(self, state: FindingState, limit: int) -> list[StandingFinding]:
+        """The findings that are open, or accepted, the latest first."""
+        return await self._database.read(lambda connection: _standing(connection, state, limit))
 
     async def rows_in(self, first: int, end: int) -> list[RecordRow]:
         """The rows that name a place in the log from `first` up to, not including, `end`."""
@@ -144,10 +173,14 @@ class ReconciliationStorage:
         """Certificates that end at this second or later are all on record."""
         return await self._database.read(complete_from)
 
+    async def record_began(self) -> int:
+        """What was logged before this second may have been on a record that the operator gave up."""
+        return await self._database.read(record_began)
+
 
 _ROW: Final = (
     "serial, state, issuer, profile, subject, names, not_before, not_after, issued_at, certificate, precertificate, "
-    "sct, leaf_index"
+    "sct, leaf_index, id <= coalesce((SELECT certificate FROM log_accepted), 0)"
 )
 _names_of = msgspec.json.Decoder(tuple[str, ...]).decode
 _digests_of = msgspec.json.Decoder(dict[str, str]).decode
@@ -228,10 +261,17 @@ def partitions(connection: sqlite3.Connection) -> set[tuple[str, int]]:
 
 def complete_from(connection: sqlite3.Connection) -> int:
     """Certificates that end at this second or later are all on record; older ones may have been deleted on purpose."""
-    kept = connection.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'retention'").fetchone()
-    if kept is None:
+    if not _has_table(connection, "retention"):
         return 0
     (begin,) = connection.execute("SELECT coalesce(max(complete_from), 0) FROM retention").fetchone()
+    return int(begin)
+
+
+def record_began(connection: sqlite3.Connection) -> int:
+    """When the operator went on with an empty record; 0 when this one is whole."""
+    if not _has_table(connection, "record_accepted"):
+        return 0
+    (begin,) = connection.execute("SELECT coalesce(max(accepted_at), 0) FROM record_accepted").fetchone()
     return int(begin)
 
 
@@ -253,9 +293,16 @@ def sweep(connection: sqlite3.Connection) -> Sweep | None:
     return None if columns is None else Sweep(*columns)
 
 
+def _has_table(connection: sqlite3.Connection, name: str) -> bool:
+    """Whether it is there: the audit also reads a record that no newer authority has opened yet."""
+    found = connection.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", (name,))
+    return found.fetchone() is not None
+
+
 def _row(columns: Sequence[Any]) -> RecordRow:
-    serial, state, issuer, profile, subject, names, *rest = columns
-    return RecordRow(serial, state, issuer, profile, subject, _names_of(names), *rest)
+    serial, state, issuer, profile, subject, names, *rest, given_up = columns
+    row = RecordRow(serial, state, issuer, profile, subject, _names_of(names), *rest)
+    return replace(row, log_given_up=True) if given_up else row
 
 
 def _keep_seen(connection: sqlite3.Connection, log: SeenLog) -> None:
@@ -276,14 +323,21 @@ def _keep_seen(connection: sqlite3.Connection, log: SeenLog) -> None:
 def _forget_log(connection: sqlite3.Connection, now: int) -> None:
     connection.execute("DELETE FROM log_seen")
     connection.execute("INSERT OR REPLACE INTO log_accepted SELECT 1, coalesce(max(id), 0) FROM certificates")
-    connection.execute(
-        "UPDATE findings SET closed_at = ? "
-        "WHERE closed_at IS NULL AND kind IN ('log_damaged', 'log_shrank', 'log_forked')",
-        (now,),
-    )
+    # What is still so is found again, by the sweep that begins now.
+    connection.execute("UPDATE findings SET closed_at = ? WHERE closed_at IS NULL", (now,))
+    connection.execute("DELETE FROM sweeps")
+    _drop_oldest(connection)
 
 
-def _highest_place(connection: sqlite3.Connection) -> int:
+def _begin_record(connection: sqlite3.Connection, now: int) -> None:
+    connection.execute("INSERT OR REPLACE INTO record_accepted VALUES (1, ?)", (now,))
+
+
+def highest_place(connection: sqlite3.Connection) -> int:
+    """The highest place in the log among the latest certificates, or -1.
+
+    Those from before the operator accepted the log as it was do not count.
+    """
     accepted = connection.execute("SELECT certificate FROM log_accepted").fetchone()
     parameters: tuple[int, ...] = ()
     if accepted is None:
@@ -306,27 +360,43 @@ def _keep_sweep(connection: sqlite3.Connection, kept: Sweep) -> None:
 
 
 def _keep(connection: sqlite3.Connection, findings: Sequence[Finding], now: int) -> list[Finding]:
-    (kept,) = connection.execute("SELECT count(*) FROM findings").fetchone()
+    room: dict[FindingState, int] = {state: MAX_KEPT - _count(connection, state) for state in _STANDING}
     new: list[Finding] = []
     for finding in findings:
         known = connection.execute(
-            "SELECT id, closed_at FROM findings WHERE kind = ? AND subject = ?", finding.identity
+            "SELECT closed_at, digests, accepted_at, accepted_by, reason FROM findings WHERE kind = ? AND subject = ?",
+            finding.identity,
         ).fetchone()
-        if known is not None:
-            is_new = known[1] is not None
-            connection.execute(
-                "UPDATE findings SET seen_at = ?, closed_at = NULL, text = ?, digests = ? WHERE id = ?",
-                (now, finding.text, _encoded(finding), known[0]),
-            )
-        elif is_new := kept < MAX_KEPT:
-            connection.execute(
-                "INSERT INTO findings (kind, subject, text, digests, found_at, seen_at) VALUES (?, ?, ?, ?, ?, ?)",
-                (*finding.identity, finding.text, _encoded(finding), now, now),
-            )
-            kept += 1
-        if is_new:
+        if known is None:
+            state: FindingState = "accepted" if finding.given_up else "open"
+            if room[state] <= 0:
+                continue
+            room[state] -= 1
+        acceptance = _acceptance(finding, known, now)
+        was_open = known is not None and (known[0], known[2]) == (None, None)
+        connection.execute(_PUT_FINDING, (*finding.identity, finding.text, _encoded(finding), now, now, *acceptance))
+        if acceptance == _NOT_ACCEPTED and not was_open:
             new.append(finding)
     return new
+
+
+_PUT_FINDING: Final = (
+    "INSERT INTO findings (kind, subject, text, digests, found_at, seen_at, accepted_at, accepted_by, reason) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (kind, subject) DO UPDATE SET text = excluded.text, "
+    "digests = excluded.digests, seen_at = excluded.seen_at, closed_at = NULL, accepted_at = excluded.accepted_at, "
+    "accepted_by = excluded.accepted_by, reason = excluded.reason"
+)
+_NOT_ACCEPTED: Final = (None, None, None)
+
+
+def _acceptance(finding: Finding, known: Sequence[Any] | None, now: int) -> tuple[int | None, str | None, str | None]:
+    """When, by whom and why it is accepted: as before if the same octets contradict, and with what was given up."""
+    if known is not None:
+        closed_at, digests, *before = known
+        accepted_at, accepted_by, reason = before
+        if closed_at is None and accepted_at is not None and digests == _encoded(finding):
+            return accepted_at, accepted_by, reason
+    return (now, GAVE_UP, finding.text) if finding.given_up else _NOT_ACCEPTED
 
 
 def _encoded(finding: Finding) -> str:
@@ -340,23 +410,60 @@ def _close(connection: sqlite3.Connection, kinds: Sequence[FindingKind], before:
             "UPDATE findings SET closed_at = ? WHERE kind = ? AND closed_at IS NULL AND seen_at < ?",
             (now, kind, before),
         ).rowcount
+    if closed:
+        _drop_oldest(connection)
     return closed
 
 
+def _drop_oldest(connection: sqlite3.Connection) -> None:
+    """Of what is closed, as much is kept as may stand."""
+    connection.execute(
+        "DELETE FROM findings WHERE id IN (SELECT id FROM findings WHERE closed_at IS NOT NULL "
+        "ORDER BY closed_at DESC, id DESC LIMIT -1 OFFSET ?)",
+        (MAX_KEPT,),
+    )
+
+
+# Of what stands: what is open, and what an operator has accepted.
+_STANDING: Final[dict[FindingState, str]] = {
+    "open": "FROM findings WHERE closed_at IS NULL AND accepted_at IS NULL",
+    "accepted": "FROM findings WHERE closed_at IS NULL AND accepted_at IS NOT NULL",
+}
+
+
 def _open_counts(connection: sqlite3.Connection) -> dict[FindingKind, int]:
-    found = connection.execute("SELECT kind, count(*) FROM findings WHERE closed_at IS NULL GROUP BY kind")
+    found = connection.execute(f"SELECT kind, count(*) {_STANDING['open']} GROUP BY kind")
     return {cast(FindingKind, kind): int(count) for kind, count in found}
 
 
-def _open(connection: sqlite3.Connection, limit: int) -> list[OpenFinding]:
+def _count(connection: sqlite3.Connection, state: FindingState) -> int:
+    (count,) = connection.execute(f"SELECT count(*) {_STANDING[state]}").fetchone()
+    return int(count)
+
+
+def _accept(connection: sqlite3.Connection, request: AcceptFindings, now: int) -> int:
+    return connection.execute(
+        "UPDATE findings SET accepted_at = ?, accepted_by = ?, reason = ? "
+        "WHERE closed_at IS NULL AND accepted_at IS NULL AND kind = ? AND subject = coalesce(?, subject)",
+        (now, request.requester, request.reason, request.kind, request.subject),
+    ).rowcount
+
+
+def _standing(connection: sqlite3.Connection, state: FindingState, limit: int) -> list[StandingFinding]:
     found = connection.execute(
-        "SELECT kind, subject, text, digests, found_at, seen_at FROM findings WHERE closed_at IS NULL "
-        "ORDER BY found_at DESC, id DESC LIMIT ?",
+        "SELECT kind, subject, text, digests, found_at, seen_at, accepted_at, accepted_by, reason "
+        f"{_STANDING[state]} ORDER BY found_at DESC, id DESC LIMIT ?",
         (limit,),
     )
     return [
-        OpenFinding(
-            kind=kind, subject=subject, text=text, digests=_digests_of(digests), found_at=found_at, seen_at=seen_at
+        StandingFinding(
+            kind=kind,
+            subject=subject,
+            text=text,
+            digests=_digests_of(digests),
+            found_at=found_at,
+            seen_at=seen_at,
+            acceptance=None if by[0] is None else Acceptance(accepted_at=by[0], accepted_by=by[1], reason=by[2]),
         )
-        for kind, subject, text, digests, found_at, seen_at in found
+        for kind, subject, text, digests, found_at, seen_at, *by in found
     ]

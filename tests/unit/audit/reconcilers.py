@@ -17,7 +17,7 @@ from services.ca.reconciliation.finding_register import FindingRegister
 from services.ca.reconciliation.follower import LogFollower
 from services.ca.reconciliation.journal import Comparisons
 from services.ca.reconciliation.journal import Journal as LogJournal
-from services.ca.reconciliation.messages import Findings, ListFindings
+from services.ca.reconciliation.messages import AcceptFindings, FindingKind, Findings, FindingState, ListFindings
 from services.ca.reconciliation.metrics import ReconcilerMetrics
 from services.ca.reconciliation.positions import SeenLog
 from services.ca.reconciliation.reconciler import Reconciler
@@ -64,11 +64,15 @@ class Host:
         assert self.follower.seen is not None
         return self.follower.seen
 
-    async def findings(self) -> Findings:
-        return await self.reconciler.findings(ListFindings(), CALL)
+    async def findings(self, state: FindingState = "open") -> Findings:
+        return await self.reconciler.findings(ListFindings(state=state), CALL)
 
-    async def kinds(self) -> list[str]:
-        return sorted(one.kind for one in (await self.findings()).findings)
+    async def kinds(self, state: FindingState = "open") -> list[str]:
+        return sorted(one.kind for one in (await self.findings(state)).findings)
+
+    async def accept(self, kind: FindingKind, subject: str | None = None) -> int:
+        request = AcceptFindings(kind=kind, subject=subject, reason="a known loss", requester="an operator")
+        return (await self.reconciler.accept_findings(request, CALL)).count
 
     async def whole_sweep(self) -> None:
         for _ in range(1000):

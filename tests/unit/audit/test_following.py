@@ -197,6 +197,13 @@ def test_the_operator_can_accept_the_log_as_it_is(tmp_path: Path) -> None:
             await host.hold.passed()
             await host.follower.follow()
             assert host.seen.tree_size == 2
+            await host.whole_sweep()
+            assert (await host.kinds(), await host.kinds("accepted")) == ([], ["unlogged", "unlogged"])
+            journal.issue("new.example.test")
+            await host.record(journal.rows[-1])
+            await host.follower.follow()
+            await host.reconciler.close()
+            assert await host.kinds() == []
 
     run(first)
     run(second)

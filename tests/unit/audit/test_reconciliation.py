@@ -320,3 +320,61 @@ def test_a_finding_has_a_known_kind_a_subject_and_a_text() -> None:
     with pytest.raises(ValueError, match="known kind"):
         Finding("unlogged", "", "text")
     assert {Finding(kind, "leaf 1", "text").severity for kind in FINDING_KINDS} == {"critical", "serious"}
+
+
+def given_up(journal: Journal, place: int) -> RecordRow:
+    """The row at a place, as one whose log the operator gave up."""
+    journal.rows[place] = replace(journal.rows[place], log_given_up=True)
+    return journal.rows[place]
+
+
+def test_a_certificate_whose_log_was_given_up_is_unlogged_and_known_to_be(journal: Journal) -> None:
+    row = given_up(journal, 3)
+    journal.entries.pop()
+    (found,) = compared(journal)
+    assert isinstance(found, Finding)
+    assert (found.kind, found.subject, found.given_up) == ("unlogged", f"serial {row.serial}", True)
+    assert "accept-log" in found.text
+
+
+def test_a_new_log_gives_the_places_of_the_one_that_was_given_up_again_and_contradicts_nothing_else(
+    journal: Journal,
+) -> None:
+    lost = given_up(journal, 1)
+    taken = replace(journal.rows[3], leaf_index=1)
+    journal.rows[3] = taken
+    journal.entries[1] = replace(journal.entries.pop(), index=1)
+    found = [one for one in compared(journal, thorough=False) if one.subject != f"serial {taken.serial}"]
+    assert [(one.kind, one.subject) for one in found] == [("unlogged", f"serial {lost.serial}")]
+
+
+def test_what_is_still_in_a_log_that_was_accepted_is_compared_as_ever(journal: Journal) -> None:
+    for place in range(4):
+        given_up(journal, place)
+    assert compared(journal) == []
+    journal.rows[2] = replace(journal.rows[2], sct=journal.rows[1].sct)
+    assert kinds(compared(journal)) == ["sct_invalid"]
+
+
+def test_a_certificate_whose_log_was_given_up_is_still_looked_at_by_itself(journal: Journal) -> None:
+    row = given_up(journal, 3)
+    journal.rows[3] = replace(row, subject="CN=somebody else")
+    journal.entries.pop()
+    assert kinds(compared(journal)) == ["row_differs", "unlogged"]
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(1, True), (0, False)])
+@pytest.mark.parametrize("final", [False, True])
+def test_what_was_logged_before_an_empty_record_was_accepted_is_unrecorded_and_known_to_be(
+    journal: Journal, seconds: int, expected: bool, final: bool
+) -> None:
+    gone = journal.rows.pop()
+    if final:
+        assert gone.certificate is not None
+        entry = journal.entries.pop()
+        journal.entries.append(LoggedEntry(entry.index, entry.timestamp, X509Entry(gone.certificate), b"", None))
+    began = journal.entries[-1].timestamp // 1000 + seconds
+    by = Comparison(authorities(), log_signer().verifier, record_began=began)
+    (found,) = compared(journal, by=by)
+    assert isinstance(found, Finding)
+    assert (found.kind, found.given_up) == ("unrecorded", expected)

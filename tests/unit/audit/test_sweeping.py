@@ -6,11 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from services.ca.messages import Refusal
 from services.ca.reconciliation.contradictions import Finding
 from services.ca.reconciliation.storage import MAX_KEPT
 from services.ca.reconciliation.sweeper import SWEEP_SECONDS
 from tests.unit.audit.reconcilers import delete, hosted, made, run
 from tests.unit.ca.authorities import NOW
+
+COUNT = "SELECT count(*) FROM findings"
 
 
 def test_a_sweep_finds_nothing_where_nothing_is_and_asks_for_answers(tmp_path: Path) -> None:
@@ -114,5 +119,68 @@ def test_no_more_findings_are_kept_than_there_is_room_for(tmp_path: Path, monkey
             assert len(await host.storage.found(many, NOW)) == 3
             assert await host.storage.found(many, NOW) == []
             assert (await host.findings()).count == 3
+            known = [replace(each, kind="unlogged", given_up=True) for each in many]
+            assert await host.storage.found(known, NOW) == [], "nobody is told"
+            told = await host.findings()
+            assert (told.count, told.accepted) == (3, 3)
+
+    run(work)
+
+
+def test_what_was_found_once_leaves_room_for_what_is_found_later(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("services.ca.reconciliation.storage.MAX_KEPT", 3)
+
+    async def work() -> None:
+        async with hosted(tmp_path, made(0)) as host:
+            for first in range(0, 12, 3):
+                found = [Finding("unrecorded", f"serial {number:02x}", "a text") for number in range(first, first + 3)]
+                assert await host.storage.found(found, NOW + first) == found
+                await host.storage.close_unseen(["unrecorded"], NOW + first + 1, NOW + first + 1)
+                assert (await host.findings()).count == 0
+            (kept,) = await host.database.read(lambda connection: connection.execute(COUNT).fetchone())
+            assert kept == 3, "and what is gone does not fill the disk"
+
+    run(work)
+
+
+def test_an_accepted_finding_alarms_nobody_until_other_octets_contradict(tmp_path: Path) -> None:
+    finding = Finding("unrecorded", "serial 0a", "a text", {"logged": "00"})
+
+    async def work() -> None:
+        async with hosted(tmp_path, made(0)) as host:
+            await host.storage.found([finding, replace(finding, subject="serial 0b")], NOW)
+            assert await host.accept("unrecorded", "serial 0a") == 1
+            (accepted,) = (await host.findings("accepted")).findings
+            assert accepted.acceptance is not None
+            assert (accepted.subject, accepted.acceptance.reason) == ("serial 0a", "a known loss")
+            assert [one.subject for one in (await host.findings()).findings] == ["serial 0b"]
+            assert host.metrics.gauge("trustchain_ca_findings", kind="unrecorded").value == 1
+            assert host.metrics.gauge("trustchain_ca_accepted_findings").value == 1
+
+            assert await host.storage.found([replace(finding, text="said otherwise")], NOW) == [], "the same octets"
+            assert (await host.findings()).accepted == 1
+            changed = replace(finding, digests={"logged": "01"})
+            assert await host.storage.found([changed], NOW) == [changed]
+            assert (await host.findings()).count == 2
+
+            assert await host.accept("unrecorded") == 2, "all of the kind"
+            await host.storage.close_unseen(["unrecorded"], NOW + 1, NOW + 1)
+            assert (await host.findings()).accepted == 0
+            assert await host.storage.found([changed], NOW + 2) == [changed], "gone and come back is new"
+
+    run(work)
+
+
+def test_what_stops_issuing_and_what_is_not_there_cannot_be_accepted(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with hosted(tmp_path, made(0)) as host:
+            await host.storage.found([Finding("log_shrank", "the log", "a text")], NOW)
+            with pytest.raises(Refusal, match="accept-log"):
+                await host.accept("log_shrank")
+            for subject in (None, "serial 0a"):
+                with pytest.raises(Refusal) as none:
+                    await host.accept("unlogged", subject)
+                assert none.value.kind == "not-found"
+            assert await host.kinds() == ["log_shrank"]
 
     run(work)

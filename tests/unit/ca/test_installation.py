@@ -2,7 +2,9 @@
 
 import asyncio
 import shutil
+import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from config.schema import Ca, KeyType, Server, Settings
 from services.ca.hierarchy.files import certificate_pem
 from services.ca.hierarchy.hierarchy import Hierarchy
 from services.ca.installation import EMPTY_RECORD_ACCEPTED, RECORD, open_installation, permitted_names
+from services.ca.reconciliation import storage as reconciliation_storage
 from services.errors import ConfigurationError
 from tests.unit.ca.authorities import KEY_TYPES, NOW
 from tests.unit.ca.records import issue, reservation
@@ -107,6 +110,9 @@ def test_a_record_lost_beside_its_keys_is_told_and_begun_anew_only_by_consent(tm
     consent.touch()
     assert start(settings).root == first.root
     assert not consent.exists(), "it holds once"
+    with closing(sqlite3.connect(settings.paths.ca_dir / RECORD)) as connection:
+        began = reconciliation_storage.record_began(connection)
+    assert began == NOW, "what was logged before is known to be lost"
 
 
 def test_one_lost_key_is_told_and_the_record_left_alone(tmp_path: Path) -> None:
