@@ -23,6 +23,7 @@ from services.ca.reconciliation.contradictions import FINDING_KINDS
 from services.ca.reconciliation.messages import AcceptedFindings, Findings, FindingState
 from services.cli import serial_argument, told
 from services.cli_client import ApiClient, CommandError
+from services.terminal import printable
 
 MODE: Final = 0o644
 
@@ -62,32 +63,36 @@ def findings(loaded: Loaded, as_json: bool, accepted: bool) -> None:
         click.echo(json.dumps(msgspec.to_builtins(found), indent=2))
     else:
         for one in found.findings:
-            click.echo(f"{_time(one.found_at)}  {one.kind}  {one.subject}: {one.text}")
+            click.echo(printable(f"{_time(one.found_at)}  {one.kind}  {one.subject}: {one.text}"))
             if (by := one.acceptance) is not None:
-                click.echo(f"    accepted {_time(by.accepted_at)} by {by.accepted_by}: {by.reason}")
+                click.echo(printable(f"    accepted {_time(by.accepted_at)} by {by.accepted_by}: {by.reason}"))
         more = (found.accepted if accepted else found.count) - len(found.findings)
         if more > 0:
             click.echo(f"... and {more} more")
         swept = "not yet" if found.swept_at is None else _time(found.swept_at)
         followed = f"the log is followed to entry {found.log_position} of {found.log_size}"
-        click.echo(f"{found.count} open, {found.accepted} accepted; {followed}; everything was last compared: {swept}")
+        kinds = ", ".join(f"{kind} {number}" for kind, number in sorted(found.kinds.items()))
+        counted = f"{found.count} open{f' ({kinds})' if kinds else ''}, {found.accepted} accepted"
+        click.echo(f"{counted}; {followed}; everything was last compared: {swept}")
     sys.exit(1 if found.count else 0)
 
 
 @click.command("accept-findings")
 @click.argument("kind", type=click.Choice(FINDING_KINDS), metavar="KIND")
 @click.argument("subject", required=False)
+@click.option("--count", type=click.IntRange(min=1), default=1, show_default=True, help="How many are meant.")
 @click.option("--reason", required=True, help="Why; kept with the findings.")
 @settings_options
 @told
-def accept_findings(loaded: Loaded, kind: str, subject: str | None, reason: str) -> None:
+def accept_findings(loaded: Loaded, kind: str, subject: str | None, count: int, reason: str) -> None:
     """Accept open findings of a kind, or the one about SUBJECT, as `trustchain findings` lists them.
 
     They stand, and alarm nobody any more, as long as the same octets contradict. `trustchain audit` still tells them.
+    Nothing is accepted when more or fewer are open than COUNT.
     """
-    asked = {"kind": kind, "reason": reason} | ({} if subject is None else {"subject": subject})
+    asked = {"kind": kind, "count": count, "reason": reason} | ({} if subject is None else {"subject": subject})
     done = ApiClient(loaded.settings).post("/v1/findings/accept", asked, AcceptedFindings)
-    click.echo(f"{done.count} accepted")
+    click.echo(f"{done.count} accepted" if done.count else "0 accepted: they were before")
 
 
 def _time(seconds: int) -> str:

@@ -176,6 +176,7 @@ class Endpoints:
         request = AcceptFindings(
             kind=call.body.kind,
             subject=_given(call.body.subject),
+            count=call.body.count,
             reason=call.body.reason,
             requester=call.requester,
         )

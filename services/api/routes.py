@@ -113,14 +113,24 @@ class FindingsQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class FindingsAcceptance(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Accept what is known and lived with: all open findings of a kind, or the one about a subject."""
+    """Accept what is known and lived with: all open findings of a kind, or the one about a subject.
+
+    `count` has to be how many are open: what was found since is not accepted unseen.
+    """
 
     kind: FindingKind
     subject: (
         Annotated[str, Meta(max_length=MAX_SUBJECT_CHARACTERS, description="As it stands in the list")] | UnsetType
     ) = UNSET
+    count: Annotated[int, Meta(ge=1, description="How many are meant")] = 1
     reason: Annotated[
-        str, Meta(min_length=1, max_length=MAX_REASON_CHARACTERS, description="Why; kept with the finding")
+        str,
+        Meta(
+            min_length=1,
+            max_length=MAX_REASON_CHARACTERS,
+            pattern=r"^[^\x00-\x1f\x7f-\x9f]*$",
+            description="Why; kept with the finding",
+        ),
     ]
 
 
@@ -262,7 +272,15 @@ _V1: Final[tuple[Route, ...]] = (
         status=200,
         reply=AcceptedFindings,
         body=FindingsAcceptance,
-        refusals=("malformed", "not-found", "bad-field"),
+        refusals=(
+            "bad-json",
+            "malformed",
+            "not-found",
+            "body-timeout",
+            "body-too-large",
+            "wrong-media-type",
+            "bad-field",
+        ),
     ),
     Route(
         name="get_roots",

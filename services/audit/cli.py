@@ -33,6 +33,7 @@ from services.audit.report import Report
 from services.ca.evidence.evidence import MAX_EVIDENCE_OCTETS
 from services.ca.storage import MIGRATIONS
 from services.errors import ConfigurationError, StorageUnavailable
+from services.terminal import printable
 
 PROGRESS_SECONDS: Final = 0.2
 
@@ -51,7 +52,7 @@ def audit(loaded: Loaded, as_json: bool) -> None:
         click.echo(json.dumps(report.document(), indent=2))
     else:
         for line in report.lines():
-            click.echo(_printable(line))
+            click.echo(printable(line))
     sys.exit(0 if report.is_clean else 1)
 
 
@@ -116,7 +117,7 @@ def verify(loaded: Loaded, file: Path, root: Path | None, log_key: Path | None, 
         click.echo(json.dumps({"verified": verification.passed(checks), "checks": told}, indent=2))
     else:
         for check in checks:
-            click.echo(_printable(f"{'ok    ' if check.passed else 'FAILED'}  {check.name:<12}  {check.text}"))
+            click.echo(printable(f"{'ok    ' if check.passed else 'FAILED'}  {check.name:<12}  {check.text}"))
     sys.exit(0 if verification.passed(checks) else 1)
 
 
@@ -126,7 +127,3 @@ def _moment(text: str) -> int:
     except (ValueError, OverflowError) as error:
         raise AuditImpossible(f"--at {text!r} is no time: give one such as 2026-11-24T16:00:00Z") from error
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
-
-
-def _printable(line: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in line)

@@ -22,6 +22,7 @@ from services.audit.databases import AuditImpossible
 from services.ca.reconciliation import status_reconciliation
 from services.ca.reconciliation import storage as reconciliation_storage
 from services.ca.reconciliation.contradictions import Finding, Note, Observation, digests, of_leaf, of_serial
+from services.ca.reconciliation.positions import SeenLog
 from services.ca.reconciliation.reconciliation import Comparison, LoggedEntry, RecordRow
 from services.ca.reconciliation.status_reconciliation import ListOnRecord
 from services.ca.status import crl
@@ -78,9 +79,11 @@ class Examination:
         yield from self._lists(published)
 
     def _log(self) -> Iterator[Observation]:
+        # The record first: the log may grow while it is read, and is then ahead of it.
+        seen = reconciliation_storage.log_seen(self._record)
         try:
             with log_files.open_log(self._ct_dir) as log:
-                yield from self._seen(log)
+                yield from self._seen(log, seen)
                 self._comparison = self._compared_with(log)
                 yield from self._entries(log, EMPTY_EDGE)
                 size = log.size
@@ -101,9 +104,10 @@ class Examination:
 
     def _later(self, size: int, highest: int) -> Iterator[Observation]:
         """Rows beyond the log as it was: in the log as it is now, or in none."""
+        promised = reconciliation_storage.highest_place(self._record)
         with log_files.open_log(self._ct_dir) as log:
             yield from self._tiles(log, size, log.size)
-            if log.size <= (promised := reconciliation_storage.highest_place(self._record)):
+            if log.size <= promised:
                 text = f"the record names entry {promised}, and the log has {log.size}"
                 yield Finding("log_shrank", "the log", text)
             for first in range(log.size, highest + 1, WIDTH):
@@ -111,9 +115,8 @@ class Examination:
                 self.certificates += len(rows)
                 yield from self._comparison.range_of([], rows, self._lookup, thorough=True)
 
-    def _seen(self, log: LogFiles) -> Iterator[Finding]:
+    def _seen(self, log: LogFiles, seen: SeenLog | None) -> Iterator[Finding]:
         """The log against the newest head that the authority has seen of it."""
-        seen = reconciliation_storage.log_seen(self._record)
         if seen is None:
             return
         said = digests(root_seen=seen.root_hash, root=log.signed.head.root)
@@ -238,7 +241,7 @@ class Examination:
             self._unlogged_profiles,
             began // _MILLISECONDS,
             reconciliation_storage.complete_from(self._record),
-            reconciliation_storage.record_began(self._record),
+            reconciliation_storage.entries_given_up(self._record),
         )
 
     def _lookup(self, serial: str) -> RecordRow | None:

@@ -55,6 +55,7 @@ from services.rpc_server import Call
 from services.worker import Worker
 
 LOG_ACCEPTED: Final = "accept-log"  # the operator's word that the log is to be taken as it is
+RECORD_ACCEPTED: Final = "accept-record"  # the same of the record: what is missing in it is given up
 TRIED: Final = "profiles.tried"
 LOG_SHARE: Final = 0.5  # of the time for a probe: so that a log that hangs is found out before the probe is too late
 
@@ -161,7 +162,12 @@ async def open_reconciler(
     follower = LogFollower(kept, journal, comparisons, register, hold, metrics, worker.log)
     sweeper = Sweeper(kept, storage.status(), journal, comparisons, register, answer, unix_seconds)
     reconciler = Reconciler(kept, follower, sweeper, register, hold, metrics, worker.log)
-    await reconciler.start(worker.settings.paths.ca_dir / LOG_ACCEPTED, unix_seconds())
+    ca_dir = worker.settings.paths.ca_dir
+    try:
+        await reconciler.start(ca_dir / LOG_ACCEPTED, ca_dir / RECORD_ACCEPTED, unix_seconds())
+    except BaseException:
+        await reconciler.close()
+        raise
     return reconciler
 
 

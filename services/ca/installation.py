@@ -67,14 +67,12 @@ async def open_installation(
     ca_dir = settings.paths.ca_dir
     files = files or hierarchy_files(settings)
     _make_directory(ca_dir)
-    accepted = _check_record(files, ca_dir)
+    _check_record(files, ca_dir)
     storage = Storage(await Database.open(ca_dir / RECORD, MIGRATIONS))
     try:
-        if accepted is not None:
-            log.warning("going on with an empty record, as the operator accepted")
-            # Durable before the consent is used up: a crash in between asks nobody a second time.
-            await storage.reconciliation().begin_record(now())
-            accepted.unlink()
+        if (consent := ca_dir / EMPTY_RECORD_ACCEPTED).exists():
+            await _keep_consent(storage, now(), log)
+            consent.unlink()
         opened = await _opened(settings, files, storage, now, log)
         files.publish(opened)
     except BaseException:
@@ -101,14 +99,23 @@ async def _opened(
     return opened
 
 
-def _check_record(files: HierarchyFiles, ca_dir: Path) -> Path | None:
-    """Raises ConfigurationError when the record is lost; the operator's consent to that, if it is given by a file."""
+async def _keep_consent(storage: Storage, now: int, log: Any) -> None:
+    """Put the operator's consent to an empty record on it; a crash before its file is gone does so again."""
+    if await storage.is_empty():
+        await storage.reconciliation().give_up_record(now)
+        log.warning("going on with an empty record, as the operator accepted")
+    else:
+        log.warning("the consent to an empty record is taken back: the record is not empty")
+
+
+def _check_record(files: HierarchyFiles, ca_dir: Path) -> None:
+    """Raises ConfigurationError when the record is lost and the operator has not consented to that by a file."""
     record = ca_dir / RECORD
     if not (files.exist() or (ca_dir / OLD_DIRECTORY).exists()) or record.exists():
-        return None
+        return
     consent = ca_dir / EMPTY_RECORD_ACCEPTED
     if consent.exists():
-        return consent
+        return
     raise ConfigurationError(
         f"{record} is missing, the record of every certificate issued with {files.directory}: restore it from a "
         f"backup. To go on with the same keys and an empty record instead, create the file {consent}"

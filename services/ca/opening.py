@@ -34,8 +34,7 @@ class Opening(Generic[Part]):
     async def abandon(self) -> None:
         """Open it no more; what went wrong with it was told to those who waited."""
         if self._part is None:
-            self._opening.close()
-            return
+            self._part = asyncio.get_running_loop().create_task(self._opening)
         self._part.cancel()
         await asyncio.wait((self._part,))
         if not self._part.cancelled():

@@ -121,6 +121,9 @@ async def build(worker: Worker) -> CaService:
     composer = assembly.composer_of(worker, storage, authority, status, metrics)
     handlers: dict[str, Handler] = {
         **{name: getattr(authority, name) for name in ISSUANCE},
+        # What a restored record says of a certificate may have been revoked since, and only the lists know.
+        "get": _after(status, authority.get),
+        "list": _after(status, authority.list),
         **{name: _of(status, name) for name in STATUS},
         **{name: _after(status, getattr(ceremonies, name)) for name in CEREMONIES},
         **{name: _of(reconciler, name) for name in RECONCILIATION},
@@ -133,12 +136,17 @@ async def build(worker: Worker) -> CaService:
     try:
         # Nothing is issued before the reconciler has seen the log; reading the lists takes longer than a certificate.
         comparing = await reconciler
-        await asyncio.sleep(FIRST_ISSUING_SECONDS)
-        answering = await status
+        try:
+            await asyncio.sleep(FIRST_ISSUING_SECONDS)
+            answering = await status
+        except BaseException:
+            await comparing.close()
+            raise
     except BaseException:
         server.close()
         for part in (reconciler, status):
             await part.abandon()
+        await authority.finish()
         await authority.close()
         raise
     inventory.start()

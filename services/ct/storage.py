@@ -228,7 +228,7 @@ class LogStorage:
         known = self.tiles.entries(tile)
         if known is None:
             hashes = self.tiles.tile(TilePlace(0, tile))
-            # On the reading thread: half a megabyte has to be read, taken apart and hashed.
+            # On the reading thread: half a megabyte has to be read and hashed.
             known = await self._database.read(lambda _: self.tiles.read_entries(tile, hashes))
             self.tiles.remember_entries(tile, known)
         return known

@@ -244,7 +244,8 @@ def test_a_log_that_was_put_back_stops_issuing_until_the_operator_accepts_it(
     _issue(tree, "again.example.test")
     assert not (tree.data_dir / "ca" / "accept-log").exists()
     eventually("the sweep finds what the log lost", lambda: lost in tree.run("findings", "--accepted").stdout, 20)
-    assert "no open finding" in tree.run("accept-findings", "unlogged", "--reason", "again", check=False).stderr
+    assert tree.run("accept-findings", "unlogged", "--reason", "again").stdout == "0 accepted: they were before\n"
+    assert "no open finding" in tree.run("accept-findings", "unrecorded", "--reason", "again", check=False).stderr
     assert tree.wait_healthy(20)["health_score"] == 1.0
     assert tree.stop() == 0
     (found,) = audited(tree.data_dir)["findings"]
@@ -266,8 +267,12 @@ def test_an_operator_accepts_what_a_restored_record_lacks_and_is_alarmed_no_more
     tree.wait_health(lambda _, health: any("contradicts" in issue for issue in health["issues"]), "/health says so", 10)
     told = tree.run("accept-findings", "log_forked", "--reason", "no", check=False)
     assert told.returncode == 1
-    assert "stops issuing" in told.stderr
+    assert "accept-log" in told.stderr
     assert tree.run("accept-findings", "nonsense", "--reason", "no", check=False).returncode == 78
+    told = tree.run("accept-findings", "unrecorded", "--count", "7", "--reason", "no", check=False)
+    assert "1 are open, not 7" in told.stderr
+    told = tree.run("accept-findings", "unrecorded", "--reason", "\x1b[2J", check=False)
+    assert "reason" in told.stderr
     done = tree.run("accept-findings", "unrecorded", f"serial {lost}", "--reason", "the backup of the day before")
     assert done.stdout == "1 accepted\n"
     assert tree.run("findings").stdout.startswith("0 open, 1 accepted")

@@ -8,7 +8,7 @@ from typing import Any, Final
 from services.ca.reconciliation.contradictions import Finding, Observation
 from services.ca.reconciliation.messages import AcceptFindings, FindingKind
 from services.ca.reconciliation.metrics import ReconcilerMetrics
-from services.ca.reconciliation.storage import ReconciliationStorage
+from services.ca.reconciliation.storage import ReconciliationStorage, Standing
 
 TOLD_AT_ONCE: Final = 10
 
@@ -35,8 +35,7 @@ class FindingRegister:
             self._log.error("finding", kind=one.kind, subject=one.subject, text=one.text, digests=dict(one.digests))
         if len(new) > TOLD_AT_ONCE:
             self._log.error("more findings, see `trustchain findings`", count=len(new) - TOLD_AT_ONCE)
-        if new:
-            await self.show()
+        await self.show()
 
     async def close_unseen(self, kinds: Iterable[FindingKind], before: int) -> None:
         """Close those that were not found again since `before`. Raises StorageUnavailable."""
@@ -49,14 +48,17 @@ class FindingRegister:
         if any(kind in self._open for kind in kinds):
             await self.close_unseen(kinds, self._now() + 1)
 
-    async def accept(self, request: AcceptFindings) -> int:
-        """Accept open findings for an operator; returns how many. Raises StorageUnavailable."""
-        count = await self._storage.accept(request, self._now())
-        if count:
+    async def accept(self, request: AcceptFindings) -> Standing:
+        """Accept open findings, if they are as many as asked for; returns how many there were before.
+
+        Raises StorageUnavailable.
+        """
+        standing = await self._storage.accept(request, self._now())
+        if standing.open == request.count:
             said = {"kind": request.kind, "subject": request.subject, "reason": request.reason}
-            self._log.warning("findings are accepted", count=count, requester=request.requester, **said)
+            self._log.warning("findings are accepted", count=request.count, requester=request.requester, **said)
             await self.show()
-        return count
+        return standing
 
     async def show(self) -> None:
         """Tell monitoring how many stand."""

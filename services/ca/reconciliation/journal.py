@@ -110,7 +110,7 @@ class Comparisons:
             self._unlogged,
             first.timestamp // _MILLISECONDS,
             await self._storage.complete_from(),
-            await self._storage.record_began(),
+            await self._storage.entries_given_up(),
         )
         return self._made
 

@@ -43,7 +43,7 @@ class ListFindings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     state: FindingState = "open"
 
 
-class Acceptance(Struct, frozen=True, kw_only=True):
+class Acceptance(Struct, frozen=True):
     """That somebody knows of a finding and lives with it: when (seconds since the Unix epoch), who, and why."""
 
     accepted_at: int
@@ -66,13 +66,14 @@ class StandingFinding(Struct, frozen=True, kw_only=True):
 class Findings(Struct, frozen=True, kw_only=True):
     """The findings that were asked for, the latest first, at most MAX_FINDINGS.
 
-    `count` is how many are open, `accepted` how many stand and are accepted.
+    `count` is how many are open, and `kinds` of which kinds; `accepted` is how many stand and are accepted.
     The log was followed up to the entry `log_position` of `log_size`; the whole record was last compared at `swept_at`,
     None before the first time.
     """
 
     findings: list[StandingFinding]
     count: int
+    kinds: dict[FindingKind, int]
     accepted: int
     log_position: int
     log_size: int
@@ -80,16 +81,20 @@ class Findings(Struct, frozen=True, kw_only=True):
 
 
 class AcceptFindings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Accept the open findings of a kind, or the one about `subject`: they stand, and alarm nobody any more."""
+    """Accept the open findings of a kind, or the one about `subject`: they stand, and alarm nobody any more.
+
+    `count` is how many the asker knows of: if there are others, nothing is accepted.
+    """
 
     kind: FindingKind
     subject: Annotated[str, Meta(max_length=MAX_SUBJECT_CHARACTERS)] | None = None
+    count: Annotated[int, Meta(ge=1)] = 1
     reason: Annotated[str, Meta(min_length=1, max_length=MAX_REASON_CHARACTERS)]
     requester: Annotated[str, Meta(max_length=MAX_REQUESTER_CHARACTERS)]
 
 
 class AcceptedFindings(Struct, frozen=True, kw_only=True):
-    """How many were accepted by this."""
+    """How many were accepted by this; 0 when all of them were before."""
 
     count: int
 

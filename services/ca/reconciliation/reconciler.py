@@ -19,7 +19,7 @@ from typing import Any
 from services.ca.issuance.hold import IssuanceHold
 from services.ca.messages import Refusal
 from services.ca.reconciliation.finding_register import FindingRegister
-from services.ca.reconciliation.follower import ROUND_SECONDS, STOPPING, LogFollower
+from services.ca.reconciliation.follower import NEVER_ACCEPTED, ROUND_SECONDS, LogFollower
 from services.ca.reconciliation.messages import (
     MAX_FINDINGS,
     AcceptedFindings,
@@ -57,12 +57,19 @@ class Reconciler:
         self._tasks: list[asyncio.Task[None]] = []
         self._told = ""
 
-    async def start(self, consent: Path, now: int) -> None:
-        """Go on from where it was; with the file `consent`, from the log as it is. Raises StorageUnavailable."""
-        if _is_given(consent):
+    async def start(self, log_accepted: Path, record_accepted: Path, now: int) -> None:
+        """Go on from where it was; with these files, from the log and the record as they are.
+
+        Raises StorageUnavailable.
+        """
+        if _is_given(log_accepted):
             await self._storage.forget_log(now)
-            _take_back(consent)
+            _take_back(log_accepted)
             self._log.warning("the log is accepted as it is now, as the operator wants")
+        if _is_given(record_accepted):
+            await self._storage.give_up_record(now)
+            _take_back(record_accepted)
+            self._log.warning("the record is accepted as it is now, as the operator wants")
         # The follower first: until it has seen the log, nothing is issued.
         self._follower.start()
         loop = asyncio.get_running_loop()
@@ -84,6 +91,7 @@ class Reconciler:
         return Findings(
             findings=await self._storage.standing(request.state, MAX_FINDINGS),
             count=sum(counts.values()),
+            kinds=counts,
             accepted=await self._storage.accepted_count(),
             log_position=0 if seen is None else seen.position,
             log_size=0 if seen is None else seen.tree_size,
@@ -92,14 +100,20 @@ class Reconciler:
 
     async def accept_findings(self, request: AcceptFindings, _call: Call) -> AcceptedFindings:
         """Accept findings for an operator. Raises Refusal: malformed, not-found; StorageUnavailable."""
-        if request.kind in STOPPING:
-            detail = f"{request.kind} stops issuing: restore the log, or accept it as it is (DATA_DIR/ca/accept-log)"
+        if request.kind in NEVER_ACCEPTED:
+            # Nothing behind it can be compared, or issuing has stopped: an alarm is the least.
+            detail = f"{request.kind} is about the log: restore it, or accept it as it is (DATA_DIR/ca/accept-log)"
             raise Refusal("malformed", "kind", detail)
-        count = await self._register.accept(request)
-        if not count:
+        standing = await self._register.accept(request)
+        if standing.open == request.count:
+            return AcceptedFindings(count=request.count)
+        if standing.open:
+            detail = f"{standing.open} are open, not {request.count}: look at all of them, then give this number"
+            raise Refusal("malformed", "count", detail)
+        if not standing.accepted:
             about = "" if request.subject is None else f" about {request.subject!r}"
             raise Refusal("not-found", "kind", f"there is no open finding {request.kind}{about}")
-        return AcceptedFindings(count=count)
+        return AcceptedFindings(count=0)
 
     async def _follow(self) -> float:
         pause = await self._follower.follow()

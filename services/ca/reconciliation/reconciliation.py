@@ -35,7 +35,6 @@ from services.rfc6962.verifier import LogVerifier, SignatureRefused
 
 State = Literal["reserved", "issued", "quarantined", "responder"]
 STATES: Final = ("reserved", "issued", "quarantined", "responder")
-_MILLISECONDS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +83,8 @@ class Comparison:
     """What is compared with: the certificates of the issuers by their names, and the key of the log, if it is there.
 
     `unlogged_profiles` are those whose certificates are not logged. What was issued before `log_began`, in seconds
-    since the Unix epoch, could not be. What ended before `complete_from` may have been deleted from the record. What
-    was logged before `record_began` may have been on one that the operator gave up when he went on with an empty one.
+    since the Unix epoch, could not be. What ended before `complete_from` may have been deleted from the record. Rows of
+    the first `entries_given_up` entries may be missing, because the operator accepted the record without them.
     """
 
     def __init__(
@@ -95,14 +94,14 @@ class Comparison:
         unlogged_profiles: Collection[str] = (),
         log_began: int = 0,
         complete_from: int = 0,
-        record_began: int = 0,
+        entries_given_up: int = 0,
     ) -> None:
         self._authorities = dict(authorities)
         self._log = log
         self._unlogged = frozenset(unlogged_profiles)
         self._log_began = log_began
         self._complete_from = complete_from
-        self._record_began = record_began
+        self._entries_given_up = entries_given_up
         self._by_key = {sha256(spki(one.public_key())).digest(): name for name, one in self._authorities.items()}
 
     def knows(self, authorities: Mapping[str, x509.Certificate]) -> bool:
@@ -170,7 +169,7 @@ class Comparison:
         if row is None:
             if certified.ends_before(entry.entry.tbs_certificate, self._complete_from):
                 return
-            if self._is_of_lost_record(entry):
+            if entry.index < self._entries_given_up:
                 yield _record_lost(entry, serial, seen)
                 return
             text = f"entry {entry.index}: our issuer signed it, and its serial number is not on record"
@@ -223,7 +222,7 @@ class Comparison:
             return
         if row is None and int(found.not_valid_after_utc.timestamp()) < self._complete_from:
             return
-        if row is None and self._is_of_lost_record(entry):
+        if row is None and entry.index < self._entries_given_up:
             yield _record_lost(entry, serial, seen)
             return
         if row is None or row.certificate is None:
@@ -232,9 +231,6 @@ class Comparison:
         elif _contents_of(row.certificate) != found.tbs_certificate_bytes:
             text = f"entry {entry.index} is another certificate with this serial number than the one on record"
             yield Finding("serial_twice", of_serial(serial), text, {**seen, **digests(certificate=row.certificate)})
-
-    def _is_of_lost_record(self, entry: LoggedEntry) -> bool:
-        return entry.timestamp < self._record_began * _MILLISECONDS
 
     def _stored(self, row: RecordRow, certificate: x509.Certificate, *, thorough: bool) -> Iterator[Finding]:
         """The stored certificate against its row and its issuer."""
@@ -318,7 +314,7 @@ def _log_lost(row: RecordRow) -> Finding:
 
 
 def _record_lost(entry: LoggedEntry, serial: str, seen: Mapping[str, str]) -> Finding:
-    text = f"entry {entry.index}: its row was on a record that the operator gave up (accept-empty-record)"
+    text = f"entry {entry.index}: the operator accepted the record without its row (accept-record)"
     return Finding("unrecorded", of_serial(serial), text, seen, given_up=True)
 
 

@@ -6,10 +6,11 @@ The promise, in words: when `seen` returns, the tree head is on the disk, and ev
 Rules:
 - Its tables are in the database of the certificates. A database that was put back also puts the position back: what the
   log has beyond is then compared again, with rows that are gone.
-- A finding is one row: found again it is open again, and when a whole sweep did not find it, it is closed. What an
-  operator accepted stays accepted as long as the same octets contradict.
+- A finding is one row: found again it is open again, and when a whole sweep did not find it, it is closed.
+- What is accepted are octets that contradict, not what they are about: other octets under the same serial number open
+  the finding, and an open one stays open, whatever else is accepted about its subject.
 - What an operator gave up is a fact of the record, so that the audit of its files knows it too: the places of a log
-  that he went on without, and the rows of a record that he went on without.
+  that he went on without, and the entries whose rows the record is accepted without.
 - Every reading is one short range. A reader that holds a snapshot for long would keep the write-ahead log from being
   written back.
 """
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
 import msgspec
@@ -70,20 +71,40 @@ MIGRATION: Final = """
         swept_at INTEGER
     ) STRICT;
 """
-# 7 of the database: see services/ca/storage.py.
 ACCEPTANCE_MIGRATION: Final = """
-    ALTER TABLE findings ADD COLUMN accepted_at INTEGER;
-    ALTER TABLE findings ADD COLUMN accepted_by TEXT;
-    ALTER TABLE findings ADD COLUMN reason TEXT;
+    ALTER TABLE findings ADD COLUMN accepted INTEGER NOT NULL DEFAULT 0;
+    -- What contradicts: its octets, or what was said of it where there are none.
+    ALTER TABLE findings ADD COLUMN evidence TEXT GENERATED ALWAYS AS (iif(digests = '{}', text, digests)) VIRTUAL;
     DROP INDEX open_findings;
-    CREATE INDEX standing_findings ON findings (kind, accepted_at) WHERE closed_at IS NULL;
-    CREATE TABLE record_accepted (id INTEGER PRIMARY KEY CHECK (id = 1), accepted_at INTEGER NOT NULL) STRICT;
+    CREATE INDEX standing_findings ON findings (kind, accepted) WHERE closed_at IS NULL;
+    CREATE TABLE acceptances (
+        kind TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        evidence TEXT NOT NULL,
+        accepted_at INTEGER NOT NULL,
+        accepted_by TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        PRIMARY KEY (kind, subject, evidence)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE record_given_up (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        given_up_at INTEGER NOT NULL,
+        entries INTEGER
+    ) STRICT;
 """
 # Open findings, and accepted ones: a record that was put back can have a million, and the first ones say enough.
 MAX_KEPT: Final = 10_000
 GAVE_UP: Final = "operator"  # who accepts what follows from what was given up
 LATEST: Final = 256
 _DIGEST: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How many findings of a kind, or about a subject, stand."""
+
+    open: int
+    accepted: int
 
 
 class ReconciliationStorage:
@@ -104,9 +125,20 @@ class ReconciliationStorage:
         """Begin anew with the log as it is, because the operator said so. Raises StorageUnavailable."""
         await self._database.write(lambda connection: _forget_log(connection, now))
 
-    async def begin_record(self, now: int) -> None:
-        """Keep that the operator went on with an empty record. Raises StorageUnavailable."""
-        await self._database.write(lambda connection: _begin_record(connection, now))
+    async def give_up_record(self, now: int) -> None:
+        """Accept the record without the rows that it misses: as the log is when it is seen next.
+
+        Raises StorageUnavailable.
+        """
+        await self._database.write(lambda connection: _give_up_record(connection, now))
+
+    async def settle_record(self, tree_size: int) -> None:
+        """Keep up to which entry rows were given up, if that is not known yet. Raises StorageUnavailable."""
+        await self._database.write(lambda connection: _settle_record(connection, tree_size))
+
+    def is_record_unsettled(self) -> bool:
+        """Whether it is not known yet up to which entry rows were given up."""
+        return self._database.lookup(_is_record_unsettled)
 
     def highest_place(self) -> int:
         """The highest place in the log among the latest certificates, or -1."""
@@ -133,8 +165,11 @@ class ReconciliationStorage:
         """How many findings are open, by kind."""
         return await self._database.read(_open_counts)
 
-    async def accept(self, request: AcceptFindings, now: int) -> int:
-        """Accept open findings for an operator; returns how many. Raises StorageUnavailable."""
+    async def accept(self, request: AcceptFindings, now: int) -> Standing:
+        """Accept open findings, if they are as many as `request.count`; returns how many there were before.
+
+        Raises StorageUnavailable.
+        """
         return await self._database.write(lambda connection: _accept(connection, request, now))
 
     async def accepted_count(self) -> int:
@@ -173,9 +208,9 @@ class ReconciliationStorage:
         """Certificates that end at this second or later are all on record."""
         return await self._database.read(complete_from)
 
-    async def record_began(self) -> int:
-        """What was logged before this second may have been on a record that the operator gave up."""
-        return await self._database.read(record_began)
+    async def entries_given_up(self) -> int:
+        """Of how many entries, the first ones, rows may be missing."""
+        return await self._database.read(entries_given_up)
 
 
 _ROW: Final = (
@@ -183,6 +218,7 @@ _ROW: Final = (
     "sct, leaf_index, id <= coalesce((SELECT certificate FROM log_accepted), 0)"
 )
 _names_of = msgspec.json.Decoder(tuple[str, ...]).decode
+_acceptance_of = msgspec.json.Decoder(tuple[int, str, str]).decode
 _digests_of = msgspec.json.Decoder(dict[str, str]).decode
 
 
@@ -261,18 +297,14 @@ def partitions(connection: sqlite3.Connection) -> set[tuple[str, int]]:
 
 def complete_from(connection: sqlite3.Connection) -> int:
     """Certificates that end at this second or later are all on record; older ones may have been deleted on purpose."""
-    if not _has_table(connection, "retention"):
-        return 0
     (begin,) = connection.execute("SELECT coalesce(max(complete_from), 0) FROM retention").fetchone()
     return int(begin)
 
 
-def record_began(connection: sqlite3.Connection) -> int:
-    """When the operator went on with an empty record; 0 when this one is whole."""
-    if not _has_table(connection, "record_accepted"):
-        return 0
-    (begin,) = connection.execute("SELECT coalesce(max(accepted_at), 0) FROM record_accepted").fetchone()
-    return int(begin)
+def entries_given_up(connection: sqlite3.Connection) -> int:
+    """Of how many entries, the first ones, rows may be missing because an operator accepted that."""
+    (entries,) = connection.execute("SELECT coalesce(max(entries), 0) FROM record_given_up").fetchone()
+    return int(entries)
 
 
 def log_seen(connection: sqlite3.Connection) -> SeenLog | None:
@@ -291,12 +323,6 @@ def sweep(connection: sqlite3.Connection) -> Sweep | None:
     """How far the whole comparison has come; None at first."""
     columns = connection.execute("SELECT started_at, leaf, certificate, swept_at FROM sweeps").fetchone()
     return None if columns is None else Sweep(*columns)
-
-
-def _has_table(connection: sqlite3.Connection, name: str) -> bool:
-    """Whether it is there: the audit also reads a record that no newer authority has opened yet."""
-    found = connection.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", (name,))
-    return found.fetchone() is not None
 
 
 def _row(columns: Sequence[Any]) -> RecordRow:
@@ -323,14 +349,26 @@ def _keep_seen(connection: sqlite3.Connection, log: SeenLog) -> None:
 def _forget_log(connection: sqlite3.Connection, now: int) -> None:
     connection.execute("DELETE FROM log_seen")
     connection.execute("INSERT OR REPLACE INTO log_accepted SELECT 1, coalesce(max(id), 0) FROM certificates")
-    # What is still so is found again, by the sweep that begins now.
-    connection.execute("UPDATE findings SET closed_at = ? WHERE closed_at IS NULL", (now,))
+    connection.execute(
+        "UPDATE findings SET closed_at = ? "
+        "WHERE closed_at IS NULL AND kind IN ('log_damaged', 'log_shrank', 'log_forked')",
+        (now,),
+    )
+    # Everything is compared anew: what contradicts because of that log is accepted with it.
     connection.execute("DELETE FROM sweeps")
-    _drop_oldest(connection)
 
 
-def _begin_record(connection: sqlite3.Connection, now: int) -> None:
-    connection.execute("INSERT OR REPLACE INTO record_accepted VALUES (1, ?)", (now,))
+def _give_up_record(connection: sqlite3.Connection, now: int) -> None:
+    connection.execute("INSERT OR REPLACE INTO record_given_up VALUES (1, ?, NULL)", (now,))
+    connection.execute("DELETE FROM sweeps")
+
+
+def _settle_record(connection: sqlite3.Connection, tree_size: int) -> None:
+    connection.execute("UPDATE record_given_up SET entries = ? WHERE entries IS NULL", (tree_size,))
+
+
+def _is_record_unsettled(connection: sqlite3.Connection) -> bool:
+    return connection.execute("SELECT 1 FROM record_given_up WHERE entries IS NULL").fetchone() is not None
 
 
 def highest_place(connection: sqlite3.Connection) -> int:
@@ -363,40 +401,47 @@ def _keep(connection: sqlite3.Connection, findings: Sequence[Finding], now: int)
     room: dict[FindingState, int] = {state: MAX_KEPT - _count(connection, state) for state in _STANDING}
     new: list[Finding] = []
     for finding in findings:
-        known = connection.execute(
-            "SELECT closed_at, digests, accepted_at, accepted_by, reason FROM findings WHERE kind = ? AND subject = ?",
-            finding.identity,
-        ).fetchone()
-        if known is None:
-            state: FindingState = "accepted" if finding.given_up else "open"
+        accepted = _is_accepted(connection, finding)
+        closed_at, was_accepted, digests = connection.execute(
+            "SELECT closed_at, accepted, digests FROM findings WHERE kind = ? AND subject = ?", finding.identity
+        ).fetchone() or (now, False, "")
+        was_open = closed_at is None and not was_accepted
+        if accepted and was_open and digests != _encoded(finding):
+            continue
+        if closed_at is not None:
+            state: FindingState = "accepted" if accepted else "open"
             if room[state] <= 0:
                 continue
             room[state] -= 1
-        acceptance = _acceptance(finding, known, now)
-        was_open = known is not None and (known[0], known[2]) == (None, None)
-        connection.execute(_PUT_FINDING, (*finding.identity, finding.text, _encoded(finding), now, now, *acceptance))
-        if acceptance == _NOT_ACCEPTED and not was_open:
+        if finding.given_up:
+            connection.execute(_ACCEPT, (*finding.identity, _evidence(finding), now, GAVE_UP, finding.text))
+        connection.execute(_PUT, (*finding.identity, finding.text, _encoded(finding), now, now, accepted))
+        if not accepted and not was_open:
             new.append(finding)
     return new
 
 
-_PUT_FINDING: Final = (
-    "INSERT INTO findings (kind, subject, text, digests, found_at, seen_at, accepted_at, accepted_by, reason) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (kind, subject) DO UPDATE SET text = excluded.text, "
-    "digests = excluded.digests, seen_at = excluded.seen_at, closed_at = NULL, accepted_at = excluded.accepted_at, "
-    "accepted_by = excluded.accepted_by, reason = excluded.reason"
+_PUT: Final = (
+    "INSERT INTO findings (kind, subject, text, digests, found_at, seen_at, accepted) VALUES (?, ?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (kind, subject) DO UPDATE SET text = excluded.text, digests = excluded.digests, "
+    "seen_at = excluded.seen_at, closed_at = NULL, accepted = excluded.accepted"
 )
-_NOT_ACCEPTED: Final = (None, None, None)
+_ACCEPT: Final = "INSERT OR IGNORE INTO acceptances VALUES (?, ?, ?, ?, ?, ?)"
 
 
-def _acceptance(finding: Finding, known: Sequence[Any] | None, now: int) -> tuple[int | None, str | None, str | None]:
-    """When, by whom and why it is accepted: as before if the same octets contradict, and with what was given up."""
-    if known is not None:
-        closed_at, digests, *before = known
-        accepted_at, accepted_by, reason = before
-        if closed_at is None and accepted_at is not None and digests == _encoded(finding):
-            return accepted_at, accepted_by, reason
-    return (now, GAVE_UP, finding.text) if finding.given_up else _NOT_ACCEPTED
+def _is_accepted(connection: sqlite3.Connection, finding: Finding) -> bool:
+    if finding.given_up:
+        return True
+    found = connection.execute(
+        "SELECT 1 FROM acceptances WHERE kind = ? AND subject = ? AND evidence = ?",
+        (*finding.identity, _evidence(finding)),
+    )
+    return found.fetchone() is not None
+
+
+def _evidence(finding: Finding) -> str:
+    """As the column of that name."""
+    return _encoded(finding) if finding.digests else finding.text
 
 
 def _encoded(finding: Finding) -> str:
@@ -422,17 +467,24 @@ def _drop_oldest(connection: sqlite3.Connection) -> None:
         "ORDER BY closed_at DESC, id DESC LIMIT -1 OFFSET ?)",
         (MAX_KEPT,),
     )
+    connection.execute(
+        "DELETE FROM acceptances WHERE NOT EXISTS "
+        "(SELECT 1 FROM findings AS f WHERE f.kind = acceptances.kind AND f.subject = acceptances.subject)"
+    )
 
 
-# Of what stands: what is open, and what an operator has accepted.
+# Of what stands: what is open, and what is accepted.
 _STANDING: Final[dict[FindingState, str]] = {
-    "open": "FROM findings WHERE closed_at IS NULL AND accepted_at IS NULL",
-    "accepted": "FROM findings WHERE closed_at IS NULL AND accepted_at IS NOT NULL",
+    "open": "FROM findings AS f WHERE f.closed_at IS NULL AND NOT f.accepted",
+    "accepted": "FROM findings AS f WHERE f.closed_at IS NULL AND f.accepted",
 }
 
 
+_ABOUT: Final = "AND f.kind = ? AND f.subject = coalesce(?, f.subject)"
+
+
 def _open_counts(connection: sqlite3.Connection) -> dict[FindingKind, int]:
-    found = connection.execute(f"SELECT kind, count(*) {_STANDING['open']} GROUP BY kind")
+    found = connection.execute(f"SELECT f.kind, count(*) {_STANDING['open']} GROUP BY f.kind")
     return {cast(FindingKind, kind): int(count) for kind, count in found}
 
 
@@ -441,18 +493,36 @@ def _count(connection: sqlite3.Connection, state: FindingState) -> int:
     return int(count)
 
 
-def _accept(connection: sqlite3.Connection, request: AcceptFindings, now: int) -> int:
-    return connection.execute(
-        "UPDATE findings SET accepted_at = ?, accepted_by = ?, reason = ? "
-        "WHERE closed_at IS NULL AND accepted_at IS NULL AND kind = ? AND subject = coalesce(?, subject)",
-        (now, request.requester, request.reason, request.kind, request.subject),
-    ).rowcount
+def _accept(connection: sqlite3.Connection, request: AcceptFindings, now: int) -> Standing:
+    """Accepts nothing when the number of what it would be is not the one that was asked for."""
+    about = (request.kind, request.subject)
+    (open_ones,) = connection.execute(f"SELECT count(*) {_STANDING['open']} {_ABOUT}", about).fetchone()
+    (accepted,) = connection.execute(f"SELECT count(*) {_STANDING['accepted']} {_ABOUT}", about).fetchone()
+    if open_ones == request.count:
+        connection.execute(
+            f"INSERT OR REPLACE INTO acceptances SELECT f.kind, f.subject, f.evidence, ?, ?, ? "
+            f"{_STANDING['open']} {_ABOUT}",
+            (now, request.requester, request.reason, *about),
+        )
+        connection.execute(
+            "UPDATE findings AS f SET accepted = 1 WHERE f.closed_at IS NULL AND NOT f.accepted "
+            "AND f.kind = ? AND f.subject = coalesce(?, f.subject)",
+            about,
+        )
+    return Standing(open_ones, accepted)
+
+
+# The acceptance of what contradicts now, if there is one.
+_ACCEPTANCE: Final = (
+    "(SELECT json_array(a.accepted_at, a.accepted_by, a.reason) FROM acceptances AS a "
+    "WHERE a.kind = f.kind AND a.subject = f.subject AND a.evidence = f.evidence)"
+)
 
 
 def _standing(connection: sqlite3.Connection, state: FindingState, limit: int) -> list[StandingFinding]:
     found = connection.execute(
-        "SELECT kind, subject, text, digests, found_at, seen_at, accepted_at, accepted_by, reason "
-        f"{_STANDING[state]} ORDER BY found_at DESC, id DESC LIMIT ?",
+        f"SELECT f.kind, f.subject, f.text, f.digests, f.found_at, f.seen_at, {_ACCEPTANCE} "
+        f"{_STANDING[state]} ORDER BY f.found_at DESC, f.id DESC LIMIT ?",
         (limit,),
     )
     return [
@@ -463,7 +533,7 @@ def _standing(connection: sqlite3.Connection, state: FindingState, limit: int) -
             digests=_digests_of(digests),
             found_at=found_at,
             seen_at=seen_at,
-            acceptance=None if by[0] is None else Acceptance(accepted_at=by[0], accepted_by=by[1], reason=by[2]),
+            acceptance=None if state == "open" or by is None else Acceptance(*_acceptance_of(by)),
         )
-        for kind, subject, text, digests, found_at, seen_at, *by in found
+        for kind, subject, text, digests, found_at, seen_at, by in found
     ]

@@ -1,7 +1,7 @@
 """What the lists in the directory say that the record does not know: taken over at each start.
 
 A backup of the database is older than the lists that were published since. Restoring it would undo revocations, had
-the lists not kept them; they are read before anything is answered.
+the lists not kept them; they are read before anything is answered that tells what is revoked.
 
 Rules:
 - Only a list that one of our authorities signed counts. Everything else is named in the log and left alone.
@@ -52,7 +52,7 @@ async def restore(
     publication: CrlPublication,
     around: Surroundings,
 ) -> None:
-    """Bring record, files and publication together. Raises StorageUnavailable: then nothing may be answered."""
+    """Bring record, files and publication together. Raises StorageUnavailable: then no status may be told."""
     await asyncio.to_thread(files.prepare)
     stored = await storage.crls()
     for found in await asyncio.to_thread(_found, files, authorities, stored, around.log):

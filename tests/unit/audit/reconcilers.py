@@ -70,8 +70,10 @@ class Host:
     async def kinds(self, state: FindingState = "open") -> list[str]:
         return sorted(one.kind for one in (await self.findings(state)).findings)
 
-    async def accept(self, kind: FindingKind, subject: str | None = None) -> int:
-        request = AcceptFindings(kind=kind, subject=subject, reason="a known loss", requester="an operator")
+    async def accept(self, kind: FindingKind, subject: str | None = None, count: int = 1) -> int:
+        """Raises Refusal."""
+        why = {"reason": "a known loss", "requester": "an operator"}
+        request = AcceptFindings(kind=kind, subject=subject, count=count, **why)
         return (await self.reconciler.accept_findings(request, CALL)).count
 
     async def whole_sweep(self) -> None:

@@ -192,7 +192,7 @@ def test_the_operator_can_accept_the_log_as_it_is(tmp_path: Path) -> None:
     async def second() -> None:
         async with hosted(tmp_path, journal, started=False) as host:
             host.consent.touch()
-            await host.reconciler.start(host.consent, NOW)
+            await host.reconciler.start(host.consent, tmp_path / "accept-record", NOW)
             assert not host.consent.exists()
             await host.hold.passed()
             await host.follower.follow()
@@ -231,7 +231,7 @@ def test_a_log_that_cannot_be_asked_stops_nothing_and_is_told_once(tmp_path: Pat
         async with hosted(tmp_path, made(1)) as host:
             await host.follower.follow()
             host.peer.trouble = PeerGone("it died")
-            await host.reconciler.start(host.consent, NOW)
+            await host.reconciler.start(host.consent, tmp_path / "accept-record", NOW)
             for _ in range(100):
                 await asyncio.sleep(0)
             assert host.peer.calls.count("log") > 5

@@ -363,18 +363,17 @@ def test_a_certificate_whose_log_was_given_up_is_still_looked_at_by_itself(journ
     assert kinds(compared(journal)) == ["row_differs", "unlogged"]
 
 
-@pytest.mark.parametrize(("seconds", "expected"), [(1, True), (0, False)])
+@pytest.mark.parametrize(("entries", "expected"), [(4, True), (3, False)])
 @pytest.mark.parametrize("final", [False, True])
-def test_what_was_logged_before_an_empty_record_was_accepted_is_unrecorded_and_known_to_be(
-    journal: Journal, seconds: int, expected: bool, final: bool
+def test_an_entry_whose_row_the_record_was_accepted_without_is_unrecorded_and_known_to_be(
+    journal: Journal, entries: int, expected: bool, final: bool
 ) -> None:
     gone = journal.rows.pop()
     if final:
         assert gone.certificate is not None
         entry = journal.entries.pop()
         journal.entries.append(LoggedEntry(entry.index, entry.timestamp, X509Entry(gone.certificate), b"", None))
-    began = journal.entries[-1].timestamp // 1000 + seconds
-    by = Comparison(authorities(), log_signer().verifier, record_began=began)
+    by = Comparison(authorities(), log_signer().verifier, entries_given_up=entries)
     (found,) = compared(journal, by=by)
     assert isinstance(found, Finding)
     assert (found.kind, found.given_up) == ("unrecorded", expected)

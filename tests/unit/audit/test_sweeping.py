@@ -10,12 +10,14 @@ import pytest
 
 from services.ca.messages import Refusal
 from services.ca.reconciliation.contradictions import Finding
+from services.ca.reconciliation.messages import FindingKind
 from services.ca.reconciliation.storage import MAX_KEPT
 from services.ca.reconciliation.sweeper import SWEEP_SECONDS
 from tests.unit.audit.reconcilers import delete, hosted, made, run
 from tests.unit.ca.authorities import NOW
 
 COUNT = "SELECT count(*) FROM findings"
+ABOUT_THE_LOG: tuple[FindingKind, ...] = ("log_shrank", "log_forked", "log_damaged")
 
 
 def test_a_sweep_finds_nothing_where_nothing_is_and_asks_for_answers(tmp_path: Path) -> None:
@@ -163,10 +165,91 @@ def test_an_accepted_finding_alarms_nobody_until_other_octets_contradict(tmp_pat
             assert await host.storage.found([changed], NOW) == [changed]
             assert (await host.findings()).count == 2
 
-            assert await host.accept("unrecorded") == 2, "all of the kind"
+            with pytest.raises(Refusal, match="2 are open, not 1"):
+                await host.accept("unrecorded")
+            assert await host.accept("unrecorded", count=2) == 2, "all of the kind, when they were seen"
+            assert await host.accept("unrecorded", count=2) == 0, "a call that is repeated does no harm"
+            for octets in (finding, changed, finding):
+                assert await host.storage.found([octets], NOW) == [], "each of these octets was accepted"
             await host.storage.close_unseen(["unrecorded"], NOW + 1, NOW + 1)
             assert (await host.findings()).accepted == 0
-            assert await host.storage.found([changed], NOW + 2) == [changed], "gone and come back is new"
+            assert await host.storage.found([changed], NOW + 2) == [], "and stays so when it comes back"
+            assert (await host.findings()).accepted == 1
+
+    run(work)
+
+
+def test_an_open_finding_stays_open_whatever_is_accepted_about_its_subject(tmp_path: Path) -> None:
+    lost = Finding("unrecorded", "serial 0a", "a lost row", {"logged": "00"}, given_up=True)
+    rogue = Finding("unrecorded", "serial 0a", "another certificate", {"logged": "01"})
+
+    async def work() -> None:
+        async with hosted(tmp_path, made(0)) as host:
+            assert await host.storage.found([rogue], NOW) == [rogue]
+            assert await host.storage.found([lost], NOW) == []
+            (told,) = (await host.findings()).findings
+            assert told.text == rogue.text
+            assert await host.storage.found([lost, rogue], NOW + 1) == [], "told once"
+            assert await host.kinds() == ["unrecorded"]
+            assert await host.accept("unrecorded") == 1
+            assert await host.storage.found([lost, rogue, lost], NOW + 2) == []
+            assert (await host.findings()).count == 0
+
+    run(work)
+
+
+def test_what_was_accepted_goes_with_what_is_forgotten(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("services.ca.reconciliation.storage.MAX_KEPT", 3)
+
+    async def work() -> None:
+        async with hosted(tmp_path, made(0)) as host:
+            for first in range(0, 12, 3):
+                found = [Finding("unrecorded", f"serial {number:02x}", "a text") for number in range(first, first + 3)]
+                await host.storage.found(found, NOW + first)
+                await host.accept("unrecorded", count=3)
+                await host.storage.close_unseen(["unrecorded"], NOW + first + 1, NOW + first + 1)
+            counted = "SELECT count(*) FROM acceptances"
+            (kept,) = await host.database.read(lambda connection: connection.execute(counted).fetchone())
+            assert kept == 3
+
+    run(work)
+
+
+def test_a_record_is_accepted_as_it_is_up_to_what_the_log_has_by_then(tmp_path: Path) -> None:
+    journal = made(4)
+    consent = tmp_path / "accept-record"
+
+    async def first() -> None:
+        async with hosted(tmp_path, journal) as host:
+            await host.record(*journal.rows[:2])
+            await host.follower.follow()
+            assert await host.kinds() == ["unrecorded"] * 2
+
+    async def second() -> None:
+        async with hosted(tmp_path, journal, started=False) as host:
+            consent.touch()
+            await host.reconciler.start(host.consent, consent, NOW)
+            assert not consent.exists()
+            await host.hold.passed()
+            await host.whole_sweep()
+            assert (await host.kinds(), await host.kinds("accepted")) == ([], ["unrecorded"] * 2)
+            assert host.metrics.gauge("trustchain_ca_findings", kind="unrecorded").value == 0
+            assert host.metrics.gauge("trustchain_ca_accepted_findings").value == 2
+            journal.issue("rogue.example.test")
+            await host.follower.follow()
+            assert await host.kinds() == ["unrecorded"], "what is logged later needs its row"
+
+    run(first)
+    run(second)
+
+
+@pytest.mark.parametrize("kind", ["serial_twice", "signature_invalid", "revocation_untold"])
+def test_accepting_the_log_closes_nothing_that_is_not_about_it(tmp_path: Path, kind: FindingKind) -> None:
+    async def work() -> None:
+        async with hosted(tmp_path, made(0)) as host:
+            await host.storage.found([Finding(kind, "serial 0a", "a text"), Finding("log_shrank", "the log", "x")], NOW)
+            await host.storage.forget_log(NOW)
+            assert await host.kinds() == [kind]
 
     run(work)
 
@@ -174,13 +257,14 @@ def test_an_accepted_finding_alarms_nobody_until_other_octets_contradict(tmp_pat
 def test_what_stops_issuing_and_what_is_not_there_cannot_be_accepted(tmp_path: Path) -> None:
     async def work() -> None:
         async with hosted(tmp_path, made(0)) as host:
-            await host.storage.found([Finding("log_shrank", "the log", "a text")], NOW)
-            with pytest.raises(Refusal, match="accept-log"):
-                await host.accept("log_shrank")
+            await host.storage.found([Finding(kind, "the log", "a text") for kind in ABOUT_THE_LOG], NOW)
+            for kind in ABOUT_THE_LOG:
+                with pytest.raises(Refusal, match="accept-log"):
+                    await host.accept(kind)
             for subject in (None, "serial 0a"):
                 with pytest.raises(Refusal) as none:
                     await host.accept("unlogged", subject)
                 assert none.value.kind == "not-found"
-            assert await host.kinds() == ["log_shrank"]
+            assert await host.kinds() == sorted(ABOUT_THE_LOG)
 
     run(work)

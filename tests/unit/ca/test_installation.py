@@ -16,7 +16,8 @@ from config.schema import Ca, KeyType, Server, Settings
 from services.ca.hierarchy.files import certificate_pem
 from services.ca.hierarchy.hierarchy import Hierarchy
 from services.ca.installation import EMPTY_RECORD_ACCEPTED, RECORD, open_installation, permitted_names
-from services.ca.reconciliation import storage as reconciliation_storage
+from services.ca.storage import MIGRATIONS
+from services.database import Database
 from services.errors import ConfigurationError
 from tests.unit.ca.authorities import KEY_TYPES, NOW
 from tests.unit.ca.records import issue, reservation
@@ -86,6 +87,10 @@ def test_a_first_start_that_did_not_get_to_the_clients_copy_goes_on(tmp_path: Pa
     assert settings.paths.root_certificate.read_bytes() == certificate_pem(first.root)
 
 
+async def made_empty(settings: Settings) -> None:
+    await (await Database.open(settings.paths.ca_dir / RECORD, MIGRATIONS)).close()
+
+
 def test_keys_lost_beside_a_record_are_told_and_not_made_anew(tmp_path: Path) -> None:
     settings = settings_in(tmp_path)
     start(settings, issuing=True)
@@ -111,8 +116,32 @@ def test_a_record_lost_beside_its_keys_is_told_and_begun_anew_only_by_consent(tm
     assert start(settings).root == first.root
     assert not consent.exists(), "it holds once"
     with closing(sqlite3.connect(settings.paths.ca_dir / RECORD)) as connection:
-        began = reconciliation_storage.record_began(connection)
-    assert began == NOW, "what was logged before is known to be lost"
+        assert connection.execute("SELECT given_up_at, entries FROM record_given_up").fetchall() == [(NOW, None)]
+
+
+def test_the_consent_to_an_empty_record_outlives_a_death_before_it_is_kept(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    start(settings, issuing=True)
+    (settings.paths.ca_dir / RECORD).unlink()
+    consent = settings.paths.ca_dir / EMPTY_RECORD_ACCEPTED
+    consent.touch()
+    # What a death between making the record and keeping the consent leaves.
+    asyncio.run(made_empty(settings))
+    start(settings)
+    assert not consent.exists()
+    with closing(sqlite3.connect(settings.paths.ca_dir / RECORD)) as connection:
+        assert connection.execute("SELECT count(*) FROM record_given_up").fetchone() == (1,)
+
+
+def test_a_consent_to_an_empty_record_is_taken_back_when_there_is_a_record(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    start(settings, issuing=True)
+    consent = settings.paths.ca_dir / EMPTY_RECORD_ACCEPTED
+    consent.touch()
+    start(settings)
+    assert not consent.exists(), "or it would count the next time the record is lost"
+    with closing(sqlite3.connect(settings.paths.ca_dir / RECORD)) as connection:
+        assert connection.execute("SELECT count(*) FROM record_given_up").fetchone() == (0,)
 
 
 def test_one_lost_key_is_told_and_the_record_left_alone(tmp_path: Path) -> None:
