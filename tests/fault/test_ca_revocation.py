@@ -245,6 +245,7 @@ def test_a_planned_replacement_loses_no_revocation_and_keeps_none_waiting_for_it
         await asking
 
     asyncio.run(revoked_and_replaced())
+    asyncio.run(authority.check())  # the successor has begun to answer: only then can it be told to stop
     authority.stop()
     assert len(authority.acknowledged) == 20
     assert all(revoked.crl_number is not None for revoked in authority.acknowledged)
