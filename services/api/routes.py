@@ -115,7 +115,7 @@ class FindingsQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class FindingsAcceptance(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Accept what is known and lived with: all open findings of a kind, or the one about a subject.
 
-    `count` has to be how many are open: what was found since is not accepted unseen.
+    `count` has to be how many are open: nothing is accepted when there are more or fewer.
     """
 
     kind: FindingKind

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, Generic, TypeVar
 
 Part = TypeVar("Part")
@@ -31,11 +31,12 @@ class Opening(Generic[Part]):
             raise LookupError("it is not open yet")
         return self._part.result()
 
-    async def abandon(self) -> None:
-        """Open it no more; what went wrong with it was told to those who waited."""
+    async def abandon(self, close: Callable[[Part], Awaitable[object]]) -> None:
+        """Open it no more, or close it; what went wrong with it was told to those who waited."""
         if self._part is None:
             self._part = asyncio.get_running_loop().create_task(self._opening)
         self._part.cancel()
         await asyncio.wait((self._part,))
-        if not self._part.cancelled():
-            self._part.exception()  # asyncio would complain that nobody looked at it
+        # Looked at in any case: asyncio would complain if nobody did.
+        if not self._part.cancelled() and self._part.exception() is None:
+            await close(self._part.result())

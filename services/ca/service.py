@@ -86,7 +86,8 @@ async def build(worker: Worker) -> CaService:
     """Open the authority, or create it, and answer calls. Raises ConfigurationError and StorageUnavailable.
 
     Issuing is answered first: a successor of a killed worker has callers that wait. What needs the lists and positions
-    on record (revocation, status, ceremonies) waits until these are read.
+    on record (certificates with their status, revocation, ceremonies) waits until these are read, a moment later or
+    when it is asked for.
     """
     settings = worker.settings
     rules, hold = assembly.rules_of(settings), IssuanceHold()
@@ -136,17 +137,14 @@ async def build(worker: Worker) -> CaService:
     try:
         # Nothing is issued before the reconciler has seen the log; reading the lists takes longer than a certificate.
         comparing = await reconciler
-        try:
-            await asyncio.sleep(FIRST_ISSUING_SECONDS)
-            answering = await status
-        except BaseException:
-            await comparing.close()
-            raise
+        await asyncio.sleep(FIRST_ISSUING_SECONDS)
+        answering = await status
     except BaseException:
         server.close()
-        for part in (reconciler, status):
-            await part.abandon()
+        await reconciler.abandon(Reconciler.close)
+        await ceremonies.finish()
         await authority.finish()
+        await status.abandon(CertificateStatusService.finish)
         await authority.close()
         raise
     inventory.start()

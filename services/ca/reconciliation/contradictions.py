@@ -39,6 +39,13 @@ _SERIOUS: Final[frozenset[FindingKind]] = frozenset(
 )
 
 
+ABOUT_THE_LOG: Final[frozenset[FindingKind]] = frozenset({"log_damaged", "log_shrank", "log_forked"})
+"""What nobody can accept: nothing that follows could be compared."""
+
+# The same octets contradict in more than one way.
+_TOLD_BY_TEXT: Final[frozenset[FindingKind]] = frozenset({"row_differs", "leaf_twice", "sct_invalid", "unlogged"})
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One contradiction. `subject` is such as `serial 0a1b` or `leaf 12`.
@@ -60,6 +67,12 @@ class Finding:
     def severity(self) -> Severity:
         """How bad it is, if nobody knows better."""
         return "serious" if self.kind in _SERIOUS else "critical"
+
+    @property
+    def evidence(self) -> str:
+        """What contradicts: the octets, by their digests, and the text where it says what about them does."""
+        said = "" if self.digests and self.kind not in _TOLD_BY_TEXT else self.text
+        return f"{' '.join(f'{name}={digest}' for name, digest in sorted(self.digests.items()))} {said}".strip()
 
     @property
     def identity(self) -> tuple[str, str]:

@@ -24,7 +24,6 @@ FOLLOWED_AT_ONCE: Final = 64
 PAUSE_SECONDS: Final = 0.02
 STOPPING: Final[tuple[FindingKind, ...]] = ("log_shrank", "log_forked")
 """Findings that stop issuing."""
-NEVER_ACCEPTED: Final[tuple[FindingKind, ...]] = (*STOPPING, "log_damaged")
 
 
 class LogFollower:
@@ -47,23 +46,23 @@ class LogFollower:
         self._hold = hold
         self._metrics = metrics
         self._log = log
-        self._unsettled = False
+        self.is_settled = False
         self.seen: SeenLog | None = None
 
     def start(self) -> None:
         """Read how far it came, and what the log gave before. Raises StorageUnavailable."""
         self.seen = self._storage.log_seen()
-        self._unsettled = self._storage.is_record_unsettled()
+        self.is_settled = not self._storage.is_record_unsettled()
         self._hold.promise(self._storage.highest_place())
 
     async def follow(self) -> float:
         """Compare what is new; returns the seconds until the next time. Raises RemoteError."""
         try:
             before, seen = self.seen, await self._newest()
-            if self._unsettled:
+            if before is None or not self.is_settled:
                 # Before anything is issued: what is logged from now on has its row.
                 await self._storage.settle_record(seen.tree_size)
-                self._unsettled = False
+                self.is_settled = True
             if self._hold.reason is not None:
                 self._log.warning("the log continues what was seen of it: issuing goes on")
             # Before it is on record, since callers may wait: the place of what is issued meanwhile is durable with it,

@@ -4,9 +4,10 @@
     each day      everything again, thoroughly (`sweeper.py`)
 
 Rules:
-- What is found is durable before it is told, and stays open until it is gone.
+- What is found is durable before it is told, and stays open until it is gone, or an operator accepts it.
 - A log that shrank or forked stops issuing at once. What cannot be asked now (a log that restarts) stops nothing.
-- The operator's word: a file DATA_DIR/ca/accept-log makes the authority forget what it saw of the log, at its start.
+- The operator's word: a file DATA_DIR/ca/accept-log makes the authority forget what it saw of the log, at its start;
+  accept-record makes it miss no rows of what the log has by then.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from services.ca.issuance.hold import IssuanceHold
 from services.ca.messages import Refusal
+from services.ca.reconciliation.contradictions import ABOUT_THE_LOG
 from services.ca.reconciliation.finding_register import FindingRegister
-from services.ca.reconciliation.follower import NEVER_ACCEPTED, ROUND_SECONDS, LogFollower
+from services.ca.reconciliation.follower import ROUND_SECONDS, LogFollower
 from services.ca.reconciliation.messages import (
     MAX_FINDINGS,
     AcceptedFindings,
@@ -32,6 +34,9 @@ from services.ca.reconciliation.storage import ReconciliationStorage
 from services.ca.reconciliation.sweeper import Sweeper
 from services.errors import ConfigurationError, RemoteError
 from services.rpc_server import Call
+
+_OF_DAMAGE: Final = "restore the log, or move DATA_DIR/ct away (a new log begins) and create DATA_DIR/ca/accept-log"
+_OF_ANOTHER_LOG: Final = "restore the log, or go on with it as it is: create DATA_DIR/ca/accept-log"
 
 
 class Reconciler:
@@ -100,10 +105,9 @@ class Reconciler:
 
     async def accept_findings(self, request: AcceptFindings, _call: Call) -> AcceptedFindings:
         """Accept findings for an operator. Raises Refusal: malformed, not-found; StorageUnavailable."""
-        if request.kind in NEVER_ACCEPTED:
-            # Nothing behind it can be compared, or issuing has stopped: an alarm is the least.
-            detail = f"{request.kind} is about the log: restore it, or accept it as it is (DATA_DIR/ca/accept-log)"
-            raise Refusal("malformed", "kind", detail)
+        if request.kind in ABOUT_THE_LOG:
+            ways_out = _OF_DAMAGE if request.kind == "log_damaged" else _OF_ANOTHER_LOG
+            raise Refusal("malformed", "kind", f"{request.kind} cannot be accepted: {ways_out}")
         standing = await self._register.accept(request)
         if standing.open == request.count:
             return AcceptedFindings(count=request.count)
@@ -124,6 +128,8 @@ class Reconciler:
         seen = self._follower.seen
         # What is new comes first; and of a log that contradicts nothing can be said.
         if seen is None or seen.position < seen.tree_size or self._hold.reason is not None:
+            return ROUND_SECONDS
+        if not self._follower.is_settled:
             return ROUND_SECONDS
         pause = await self._sweeper.step(seen)
         self._metrics.show_sweep(self._sweeper.sweep.swept_at)

@@ -24,7 +24,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from services.ca.reconciliation.contradictions import Finding
+from services.ca.reconciliation.contradictions import ABOUT_THE_LOG, Finding
 from services.ca.reconciliation.messages import (
     Acceptance,
     AcceptFindings,
@@ -73,8 +73,7 @@ MIGRATION: Final = """
 """
 ACCEPTANCE_MIGRATION: Final = """
     ALTER TABLE findings ADD COLUMN accepted INTEGER NOT NULL DEFAULT 0;
-    -- What contradicts: its octets, or what was said of it where there are none.
-    ALTER TABLE findings ADD COLUMN evidence TEXT GENERATED ALWAYS AS (iif(digests = '{}', text, digests)) VIRTUAL;
+    ALTER TABLE findings ADD COLUMN evidence TEXT NOT NULL DEFAULT '';
     DROP INDEX open_findings;
     CREATE INDEX standing_findings ON findings (kind, accepted) WHERE closed_at IS NULL;
     CREATE TABLE acceptances (
@@ -133,7 +132,10 @@ class ReconciliationStorage:
         await self._database.write(lambda connection: _give_up_record(connection, now))
 
     async def settle_record(self, tree_size: int) -> None:
-        """Keep up to which entry rows were given up, if that is not known yet. Raises StorageUnavailable."""
+        """Keep up to which entry rows were given up: no further than a log goes that is seen for the first time.
+
+        Raises StorageUnavailable.
+        """
         await self._database.write(lambda connection: _settle_record(connection, tree_size))
 
     def is_record_unsettled(self) -> bool:
@@ -349,11 +351,8 @@ def _keep_seen(connection: sqlite3.Connection, log: SeenLog) -> None:
 def _forget_log(connection: sqlite3.Connection, now: int) -> None:
     connection.execute("DELETE FROM log_seen")
     connection.execute("INSERT OR REPLACE INTO log_accepted SELECT 1, coalesce(max(id), 0) FROM certificates")
-    connection.execute(
-        "UPDATE findings SET closed_at = ? "
-        "WHERE closed_at IS NULL AND kind IN ('log_damaged', 'log_shrank', 'log_forked')",
-        (now,),
-    )
+    for kind in ABOUT_THE_LOG:
+        connection.execute("UPDATE findings SET closed_at = ? WHERE closed_at IS NULL AND kind = ?", (now, kind))
     # Everything is compared anew: what contradicts because of that log is accepted with it.
     connection.execute("DELETE FROM sweeps")
 
@@ -364,7 +363,7 @@ def _give_up_record(connection: sqlite3.Connection, now: int) -> None:
 
 
 def _settle_record(connection: sqlite3.Connection, tree_size: int) -> None:
-    connection.execute("UPDATE record_given_up SET entries = ? WHERE entries IS NULL", (tree_size,))
+    connection.execute("UPDATE record_given_up SET entries = min(coalesce(entries, :size), :size)", {"size": tree_size})
 
 
 def _is_record_unsettled(connection: sqlite3.Connection) -> bool:
@@ -402,11 +401,12 @@ def _keep(connection: sqlite3.Connection, findings: Sequence[Finding], now: int)
     new: list[Finding] = []
     for finding in findings:
         accepted = _is_accepted(connection, finding)
-        closed_at, was_accepted, digests = connection.execute(
-            "SELECT closed_at, accepted, digests FROM findings WHERE kind = ? AND subject = ?", finding.identity
-        ).fetchone() or (now, False, "")
+        closed_at, was_accepted, evidence = connection.execute(
+            "SELECT closed_at, accepted, evidence FROM findings WHERE kind = ? AND subject = ?", finding.identity
+        ).fetchone() or (now, False, _UNKNOWN)
         was_open = closed_at is None and not was_accepted
-        if accepted and was_open and digests != _encoded(finding):
+        is_other = evidence not in {finding.evidence, _UNKNOWN}
+        if accepted and was_open and is_other:
             continue
         if closed_at is not None:
             state: FindingState = "accepted" if accepted else "open"
@@ -414,18 +414,27 @@ def _keep(connection: sqlite3.Connection, findings: Sequence[Finding], now: int)
                 continue
             room[state] -= 1
         if finding.given_up:
-            connection.execute(_ACCEPT, (*finding.identity, _evidence(finding), now, GAVE_UP, finding.text))
-        connection.execute(_PUT, (*finding.identity, finding.text, _encoded(finding), now, now, accepted))
-        if not accepted and not was_open:
+            connection.execute(_ACCEPT, (*finding.identity, finding.evidence, now, GAVE_UP, finding.text))
+        # A log that contradicts does so with each new head, each second: told once.
+        is_new = not accepted and (not was_open or (is_other and finding.kind not in ABOUT_THE_LOG))
+        digests = msgspec.json.encode(dict(finding.digests)).decode()
+        told = (*finding.identity, finding.text, digests, finding.evidence, accepted)
+        connection.execute(_PUT, (*told, now, now))
+        if is_new:
+            connection.execute(
+                "UPDATE findings SET found_at = ? WHERE kind = ? AND subject = ?", (now, *finding.identity)
+            )
             new.append(finding)
     return new
 
 
 _PUT: Final = (
-    "INSERT INTO findings (kind, subject, text, digests, found_at, seen_at, accepted) VALUES (?, ?, ?, ?, ?, ?, ?) "
-    "ON CONFLICT (kind, subject) DO UPDATE SET text = excluded.text, digests = excluded.digests, "
-    "seen_at = excluded.seen_at, closed_at = NULL, accepted = excluded.accepted"
+    "INSERT INTO findings (kind, subject, text, digests, evidence, accepted, found_at, seen_at) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (kind, subject) DO UPDATE SET text = excluded.text, "
+    "digests = excluded.digests, evidence = excluded.evidence, accepted = excluded.accepted, "
+    "seen_at = excluded.seen_at, closed_at = NULL"
 )
+_UNKNOWN: Final = ""  # the evidence of what was found before evidence was kept
 _ACCEPT: Final = "INSERT OR IGNORE INTO acceptances VALUES (?, ?, ?, ?, ?, ?)"
 
 
@@ -434,18 +443,9 @@ def _is_accepted(connection: sqlite3.Connection, finding: Finding) -> bool:
         return True
     found = connection.execute(
         "SELECT 1 FROM acceptances WHERE kind = ? AND subject = ? AND evidence = ?",
-        (*finding.identity, _evidence(finding)),
+        (*finding.identity, finding.evidence),
     )
     return found.fetchone() is not None
-
-
-def _evidence(finding: Finding) -> str:
-    """As the column of that name."""
-    return _encoded(finding) if finding.digests else finding.text
-
-
-def _encoded(finding: Finding) -> str:
-    return msgspec.json.encode(dict(finding.digests)).decode()
 
 
 def _close(connection: sqlite3.Connection, kinds: Sequence[FindingKind], before: int, now: int) -> int:

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from services.ca.messages import Refusal
-from services.ca.reconciliation.contradictions import Finding
+from services.ca.reconciliation.contradictions import ABOUT_THE_LOG, Finding
 from services.ca.reconciliation.messages import FindingKind
 from services.ca.reconciliation.storage import MAX_KEPT
 from services.ca.reconciliation.sweeper import SWEEP_SECONDS
+from tests.unit.audit.journal import Journal
 from tests.unit.audit.reconcilers import delete, hosted, made, run
 from tests.unit.ca.authorities import NOW
 
 COUNT = "SELECT count(*) FROM findings"
-ABOUT_THE_LOG: tuple[FindingKind, ...] = ("log_shrank", "log_forked", "log_damaged")
 
 
 def test_a_sweep_finds_nothing_where_nothing_is_and_asks_for_answers(tmp_path: Path) -> None:
@@ -162,7 +162,10 @@ def test_an_accepted_finding_alarms_nobody_until_other_octets_contradict(tmp_pat
             assert await host.storage.found([replace(finding, text="said otherwise")], NOW) == [], "the same octets"
             assert (await host.findings()).accepted == 1
             changed = replace(finding, digests={"logged": "01"})
-            assert await host.storage.found([changed], NOW) == [changed]
+            assert await host.storage.found([changed], NOW + 1) == [changed]
+            assert (await host.findings()).findings[0].found_at == NOW + 1
+            another = replace(finding, subject="serial 0b", digests={"logged": "02"})
+            assert await host.storage.found([another], NOW + 2) == [another], "an open one with other octets is told"
             assert (await host.findings()).count == 2
 
             with pytest.raises(Refusal, match="2 are open, not 1"):
@@ -171,9 +174,9 @@ def test_an_accepted_finding_alarms_nobody_until_other_octets_contradict(tmp_pat
             assert await host.accept("unrecorded", count=2) == 0, "a call that is repeated does no harm"
             for octets in (finding, changed, finding):
                 assert await host.storage.found([octets], NOW) == [], "each of these octets was accepted"
-            await host.storage.close_unseen(["unrecorded"], NOW + 1, NOW + 1)
+            await host.storage.close_unseen(["unrecorded"], NOW + 3, NOW + 3)
             assert (await host.findings()).accepted == 0
-            assert await host.storage.found([changed], NOW + 2) == [], "and stays so when it comes back"
+            assert await host.storage.found([changed], NOW + 4) == [], "and stays so when it comes back"
             assert (await host.findings()).accepted == 1
 
     run(work)
@@ -213,6 +216,55 @@ def test_what_was_accepted_goes_with_what_is_forgotten(tmp_path: Path, monkeypat
             assert kept == 3
 
     run(work)
+
+
+def test_a_log_that_contradicts_with_each_new_head_is_told_once(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with hosted(tmp_path, made(0)) as host:
+            for number in range(3):
+                found = [Finding("log_shrank", "the log", f"it has {number} entries", {"root": f"{number}"})]
+                assert await host.storage.found(found, NOW + number) == (found if number == 0 else [])
+
+    run(work)
+
+
+def test_what_contradicts_in_another_way_is_not_accepted_with_the_octets(tmp_path: Path) -> None:
+    first = Finding("row_differs", "serial 0a", "the row says another subject", {"certificate": "00"})
+    second = replace(first, text="the row says another end")
+
+    async def work() -> None:
+        async with hosted(tmp_path, made(0)) as host:
+            await host.storage.found([first], NOW)
+            assert await host.accept("row_differs") == 1
+            assert await host.storage.found([first], NOW) == []
+            assert await host.storage.found([second], NOW) == [second]
+
+    run(work)
+
+
+def test_entries_that_were_given_up_are_not_those_of_another_log(tmp_path: Path) -> None:
+    journal = made(4)
+
+    async def first() -> None:
+        async with hosted(tmp_path, journal, started=False) as host:
+            (tmp_path / "accept-record").touch()
+            await host.reconciler.start(host.consent, tmp_path / "accept-record", NOW)
+            await host.hold.passed()
+            assert await host.storage.entries_given_up() == 4
+
+    async def second() -> None:
+        other = Journal()
+        async with hosted(tmp_path, other, started=False) as host:
+            host.consent.touch()
+            await host.reconciler.start(host.consent, tmp_path / "accept-record", NOW)
+            await host.hold.passed()
+            assert await host.storage.entries_given_up() == 0
+            other.issue("rogue.example.test")
+            await host.follower.follow()
+            assert await host.kinds() == ["unrecorded"]
+
+    run(first)
+    run(second)
 
 
 def test_a_record_is_accepted_as_it_is_up_to_what_the_log_has_by_then(tmp_path: Path) -> None:

@@ -9,10 +9,14 @@ from services.ca.opening import Opening
 
 
 class Parts:
-    """Opens parts, and counts how often it was asked to."""
+    """Opens parts, and counts how often it was asked to; knows what was closed."""
 
     def __init__(self) -> None:
         self.opened = 0
+        self.closed: list[str] = []
+
+    async def close(self, part: str) -> None:
+        self.closed.append(part)
 
     async def open(self) -> str:
         self.opened += 1
@@ -38,7 +42,7 @@ def test_nothing_is_opened_before_somebody_waits_for_it() -> None:
         assert parts.opened == 0
         with pytest.raises(LookupError):
             _ = part.opened
-        await part.abandon()
+        await part.abandon(parts.close)
 
     running(test)
 
@@ -62,7 +66,7 @@ def test_all_who_wait_hear_what_went_wrong() -> None:
         for _ in range(2):
             with pytest.raises(OSError, match="no room"):
                 await part
-        await part.abandon()
+        await part.abandon(parts.close)
 
     running(test)
 
@@ -95,9 +99,19 @@ def test_an_abandoned_part_is_not_opened_further() -> None:
 
         waiting = asyncio.ensure_future(wait())
         await asyncio.sleep(0)
-        await part.abandon()
+        await part.abandon(parts.close)
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        assert parts.opened == 0
+        assert (parts.opened, parts.closed) == (0, [])
+
+    running(test)
+
+
+def test_an_abandoned_part_that_is_open_is_closed() -> None:
+    async def test(parts: Parts) -> None:
+        part = Opening(parts.open())
+        await part
+        await part.abandon(parts.close)
+        assert parts.closed == ["a part"]
 
     running(test)

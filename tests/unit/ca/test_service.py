@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import pytest
 from config.schema import Server, Settings
 from monitoring.metrics import Metrics
 from services.ca import assembly, service
+from services.ca.messages import CertificatePage, ListCertificates
 from services.ca.metrics import families
-from services.errors import StorageUnavailable
+from services.errors import RemoteError, StorageUnavailable
+from services.rpc_client import Client
 from services.worker import Worker
 from tests.rig.event_log import EventLog
 
@@ -28,11 +31,21 @@ def running() -> list[str]:
     return [each for each in told if "Client._connect" not in each]
 
 
+async def ask_for_status(directory: Path) -> None:
+    """A caller who does not wait for the worker to be ready."""
+    client = Client(directory / "ca.sock")
+    with suppress(RemoteError):
+        await client.call("list", ListCertificates(), CertificatePage, timeout=5.0)
+    await client.close()
+
+
 @pytest.mark.parametrize("part", ["open_status", "open_reconciler"])
 def test_a_part_that_cannot_be_opened_leaves_nothing_running(
     short_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
     async def fails(*_: Any) -> Any:
+        if part == "open_reconciler":
+            await ask_for_status(short_path)  # so that the other part is open
         raise StorageUnavailable("the disk is full")
 
     async def test() -> None:
