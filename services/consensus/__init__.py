@@ -1,0 +1,1 @@
+"""The validators: nothing is certified without their quorum."""
