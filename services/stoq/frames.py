@@ -185,7 +185,7 @@ def encode(frame: Frame, max_body: int = MAX_BODY_OCTETS) -> bytes:
     return bytes((_NUMBERS[type(frame)],)) + len(content).to_bytes(4, "big") + content
 
 
-def read_header(octets: bytes | bytearray, at: int, max_body: int) -> tuple[FrameType, int]:
+def read_header(octets: bytes, at: int, max_body: int) -> tuple[FrameType, int]:
     """Type and length of the frame whose header is at `at`. Raises FrameError; looks at no content."""
     kind = _TYPES.get(octets[at])
     if kind is None:

@@ -116,8 +116,7 @@ class IdempotencyTable:
         known, request_digest = self._take(peer, request_id)
         known.settled[request_id] = (request_digest, reply)
         known.octets += len(reply)
-        latest = next(reversed(self._until.values()), 0)
-        self._until[peer, request_id] = max(latest, now_ms + self._limits.keep_ms)
+        self._until[peer, request_id] = now_ms + self._limits.keep_ms
 
     def give_up(self, peer: str, request_id: bytes) -> None:
         """Nothing was done: the same request may begin again. Raises NotBegun."""
@@ -143,7 +142,7 @@ class IdempotencyTable:
         return known, known.begun.pop(request_id)
 
     def _forget_until(self, now_ms: int) -> None:
-        # Times only grow along the table, so that the first one that is not over ends the search.
+        # Times grow along the table. One that does not, after the clock was set back, waits for those before it.
         while self._until:
             (peer, request_id), until = next(iter(self._until.items()))
             if until > now_ms:

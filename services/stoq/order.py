@@ -139,16 +139,10 @@ class Frames:
 
     def _read(self, data: bytes) -> list[Frame]:
         if self._unfinished:
-            # The header is completed alone first: only once it is accepted may more be kept.
-            missing = max(0, HEADER_OCTETS - len(self._unfinished))
-            self._unfinished += data[:missing]
-            data = data[missing:]
-            if missing and len(self._unfinished) == HEADER_OCTETS:
-                self._expected = HEADER_OCTETS + self._header(self._unfinished, 0)[1]
-            if len(self._unfinished) + len(data) < self._expected:
-                self._unfinished += data
+            self._unfinished += data
+            if len(self._unfinished) < self._expected:
                 return []
-            data = bytes(self._unfinished) + data
+            data = bytes(self._unfinished)
             self._unfinished = bytearray()
         return self._whole(data)
 
@@ -170,7 +164,7 @@ class Frames:
         self._unfinished += view[position:]
         return found
 
-    def _header(self, data: bytes | bytearray, position: int) -> tuple[FrameType, int]:
+    def _header(self, data: bytes, position: int) -> tuple[FrameType, int]:
         kind, length = frames.read_header(data, position, self._max_body)
         self._order.expect(kind)
         return kind, length
