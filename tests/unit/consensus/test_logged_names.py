@@ -179,6 +179,7 @@ def test_a_name_of_the_greatest_length_is_told(tag: int, content: bytes) -> None
         b"",
         b"\x30\x00",
         b"\x31\x00",
+        der.encode(0xA0, san_of((DNS, b"a.test"))[2:]),
         b"\x30\x80\x82\x01a\x00\x00",
         san_of((DNS, b"a.test")) + b"\x00",
         b"\x30\x81\x08" + san_of((DNS, b"a.test"))[2:],
@@ -227,6 +228,15 @@ def test_a_year_of_two_digits_is_of_the_century_that_it_has_to_be() -> None:
     assert read.not_before > NOT_BEFORE.timestamp()
 
 
+def test_what_is_no_sequence_is_no_certificate() -> None:
+    certificate = certificate_of()
+    tbs = der.encode(0xA0, der.parse(certificate.tbs_certificate_bytes).value)
+    whole = der.encode(0xA0, der.parse(octets_of(certificate)).value)
+    for entry in (PrecertEntry(bytes(32), tbs), X509Entry(whole)):
+        with pytest.raises(Unreadable, match=r"no (to-be-signed )?certificate"):
+            logged_names.of_entry(0, 0, entry)
+
+
 def test_fields_that_are_missing_or_out_of_place_are_refused() -> None:
     version, *fields, extensions = fields_of()
     serial, *after = fields
@@ -242,6 +252,7 @@ def test_fields_that_are_missing_or_out_of_place_are_refused() -> None:
         (*fields, extensions),
         (version, *fields, der.encode(0xA3, b"")),
         (version, *fields, der.encode(0xA3, b"\x30\x02\x30\x00")),
+        (version, *fields, der.encode(0xA3, der.encode(der.SEQUENCE, b"\xa0\x07\x06\x03\x55\x1d\x13\x04\x00"))),
     ):
         with pytest.raises(Unreadable):
             logged_names.of_entry(0, 0, rebuilt(*wrong))

@@ -77,6 +77,13 @@ def test_what_is_no_longer_valid_is_duplicated_by_nothing() -> None:
     assert after(State(), short(3)) == [("opened", "duplicate", 4), ("updated", "duplicate", 5)]
 
 
+def test_a_certificate_is_valid_until_its_last_second_is_over() -> None:
+    stream = [logged(number, 9 * SECOND + 900, NAME, not_after=9) for number in range(4)]
+    assert after(State(), stream) == [("opened", "duplicate", 4)]
+    later = [logged(number, 9 * SECOND + 900 + 50 * number, NAME, not_after=9) for number in range(4)]
+    assert after(State(), later) == []
+
+
 def test_certificates_that_have_expired_already_hide_no_duplicates() -> None:
     stream = [logged(number, 3000 * SECOND, NAME, not_after=9 if number % 2 else 9999) for number in range(7)]
     state = State()
@@ -331,6 +338,8 @@ def test_what_the_refusals_are_changed_from_is_a_state() -> None:
         stored(sets=(("0" * 64, 9, ((1, 20, 3, bytes(32)),), None),)),
         stored(sets=(("0" * 64, 9, ((10, 2, 3, bytes(32)),), None),)),
         stored(sets=(("0" * 64, 9, ((1, 2, 3, bytes(31)),), None),)),
+        stored(sets=(("0" * 64, 9, ((-1, 2, 3, bytes(32)),), None),)),
+        stored(sets=(("0" * 64, 9, ((1, -2, 3, bytes(32)),), None),)),
         stored(sets=(("0" * 64, 8, (), FINDING),)),
         stored(sets=(("0" * 64, 9, (), None), ("1" * 64, 8, (), None))),
         stored(sets=(("0" * 64, 9, (), None), ("0" * 64, 9, (), None))),
