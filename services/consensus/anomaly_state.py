@@ -118,7 +118,7 @@ def _run(stored: _Run, state: State) -> Run:
     run = Run()
     run.issued = [Issued(each.at, each.index, each.not_after, each.contents) for each in stored.issued]
     run.last_at = stored.last_at
-    run.anomaly = _anomaly("duplicate", stored.subject, stored.finding, stored.last_at)
+    run.anomaly = _anomaly("duplicate", stored.subject, stored.finding, stored.last_at, state.position)
     _check_order([each.at for each in run.issued], run.last_at)
     _check_rising([each.index for each in run.issued], state.position)
     if not _SUBJECT.fullmatch(stored.subject) or len({each.contents for each in run.issued}) != len(run.issued):
@@ -135,18 +135,18 @@ def _counted(stored: _Counted, state: State) -> Counted:
         raise ValueError("a name without its times, or without the entries that they belong to")
     _check_order(counted.times, state.clock)
     _check_rising(counted.indices, state.position)
-    counted.anomaly = _anomaly("rate", stored.name, stored.finding, counted.last_at)
+    counted.anomaly = _anomaly("rate", stored.name, stored.finding, counted.last_at, state.position)
     return counted
 
 
-def _anomaly(kind: Kind, subject: str, stored: _Finding | None, last_at: int) -> Anomaly | None:
+def _anomaly(kind: Kind, subject: str, stored: _Finding | None, last_at: int, position: int) -> Anomaly | None:
     if stored is None:
         return None
     indices, timestamps = tuple(_numbers(stored.indices)), tuple(_numbers(stored.timestamps))
     if stored.last_at != last_at:
         raise ValueError("a finding that missed a certificate of its subject")
     _check_order(timestamps, last_at)
-    _check_rising(indices, _TOO_MUCH)
+    _check_rising(indices, position)
     return Anomaly(kind, subject, stored.opened_at, stored.last_at, stored.count, indices, timestamps)
 
 

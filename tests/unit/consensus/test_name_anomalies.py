@@ -352,6 +352,8 @@ def test_what_the_refusals_are_changed_from_is_a_state() -> None:
         stored(names=((NAME, row(8, 9)[:-1], row(1, 2), None),)),
         stored(names=(("", row(8), row(1), None),)),
         stored(names=((NAME, row(8), row(1), FINDING),)),
+        stored(names=((NAME, row(9), row(1), (5, 9, 3, row(2, 1), row(4, 5))),)),
+        stored(names=((NAME, row(9), row(1), (5, 9, 3, row(1, 20), row(4, 5))),)),
         stored(names=((NAME, row(9), row(1), (5, 9, 3, row(1, 2), row(4, 10))),)),
         stored(names=((NAME, row(9), row(1), (5, 9, 1, row(1, 2), row(4, 5))),)),
     ],
